@@ -1,0 +1,166 @@
+"""``config/cpos/<cpo_id>.yml``: one file per CPO, read strictly.
+
+An unknown, missing or wrong key is a ``ConfigError`` that names file and key. Values may hold ``${NAME}``: an environment variable (never a
+secret: a secret is named by ``token_secret`` and read only when it is used).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from warehouse.connection import REPOSITORY
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
+
+
+class ConfigError(ValueError):
+    """A configuration file is missing or wrong; the message names file and key."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Feed(_Strict):
+    status_profile: Identifier
+    """Which seed rows map this feed's words (``dbt_project/seeds/status_profiles.csv``)."""
+    liveness_seconds: int = Field(gt=0)
+    """How long the last contact proves that silence means unchanged."""
+    time_zone: str | None = None
+    """IANA zone of sites that state none; without it such a site is quarantined."""
+    naive_time_zone: str = "UTC"
+    """IANA zone of timestamps that carry none."""
+    ended_at: AwareDatetime | None = None
+    """The agreed end of the feed: its EVSEs are not in service for us from then on."""
+
+
+class OcpiPullFeed(_Feed):
+    """OCPI Locations, pulled in full at each poll."""
+
+    kind: Literal["ocpi_pull"]
+    version: Literal["2.2.1"]
+    versions_url: str
+    token_secret: str
+    """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it)."""
+    poll_seconds: int = Field(gt=0)
+    charger_id: Literal["evse", "physical_reference", "evse_id_prefix"] = "evse"
+    """What makes a charger: each EVSE its own; EVSEs of a site with one physical_reference; EVSE ids alike up to the last ``*``."""
+
+
+class HistoryFeed(_Feed):
+    """Hand-over files only: nothing is polled."""
+
+    kind: Literal["history"]
+
+
+class CpoConfig(_Strict):
+    """One CPO and its feed."""
+
+    cpo_id: Identifier
+    name: str = Field(min_length=1)
+    feed: Annotated[OcpiPullFeed | HistoryFeed, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _silence_must_outlast_a_poll(self) -> CpoConfig:
+        if isinstance(self.feed, OcpiPullFeed) and self.feed.liveness_seconds <= self.feed.poll_seconds:
+            raise ValueError("feed.liveness_seconds must be more than feed.poll_seconds")
+        return self
+
+
+def config_dir() -> Path:
+    """Folder of the CPO files (``CPO_CONFIG_DIR``, by default ``config/cpos/``)."""
+    return Path(os.environ.get("CPO_CONFIG_DIR") or REPOSITORY / "config" / "cpos")
+
+
+def cpo_ids(folder: Path | None = None) -> list[str]:
+    """Ids of all CPOs with a file, sorted; reads names only."""
+    return sorted(path.stem for path in (folder or config_dir()).glob("*.yml"))
+
+
+def read_strict_yaml(path: Path) -> Any:
+    """Parse YAML, refusing repeated keys. Raises ``ConfigError`` naming file and line."""
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"{path}: key '{key}' stands twice (line {node.start_mark.line + 1} ff.)")
+        return loader.construct_mapping(node, deep=True)
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    try:
+        # Loader is a SafeLoader: it builds plain values only.
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+
+
+def explain(path: Path, error: ValidationError) -> ConfigError:
+    """Turn pydantic's findings into one message: file, key, what is wrong, for each."""
+    lines = []
+    for finding in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in finding["loc"]) or "(file)"
+        what = {
+            "extra_forbidden": "unknown key",
+            "missing": "missing key",
+        }.get(finding["type"], finding["msg"])
+        lines.append(f"{path}: {key}: {what}")
+    return ConfigError("\n".join(lines))
+
+
+def expand_environment(value: Any, where: str) -> Any:
+    """Replace ``${NAME}`` in all strings of a parsed document. Raises ``ConfigError`` for an unset name."""
+    if isinstance(value, dict):
+        return {key: expand_environment(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [expand_environment(item, f"{where}.{index}") for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"{where}: environment variable {name} is not set")
+        return os.environ[name]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, value)
+
+
+def load_cpo(cpo_id: str, folder: Path | None = None) -> CpoConfig:
+    """Read and check one CPO's file. Raises ``ConfigError``."""
+    folder = folder or config_dir()
+    path = folder / f"{cpo_id}.yml"
+    if not path.exists():
+        known = ", ".join(cpo_ids(folder)) or "none"
+        raise ConfigError(f"{path} does not exist: write it (see docs/add-a-cpo.md). CPOs known in {folder}: {known}")
+    document = read_strict_yaml(path)
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys")
+    document = {key: expand_environment(value, f"{path}: {key}") for key, value in document.items()}
+    try:
+        config = CpoConfig.model_validate(document)
+    except ValidationError as error:
+        raise explain(path, error) from error
+    if config.cpo_id != path.stem:
+        raise ConfigError(f"{path}: cpo_id: '{config.cpo_id}' must be the file's name '{path.stem}'")
+    return config
+
+
+def secret(name: str) -> str:
+    """Value of the environment variable ``name``, else the content of the file that ``<name>_FILE`` names."""
+    if value := os.environ.get(name):
+        return value.strip()
+    if file := os.environ.get(f"{name}_FILE"):
+        return Path(file).read_text(encoding="utf-8").strip()
+    raise ConfigError(f"secret {name} is not set (environment variable {name} or {name}_FILE)")
+
+

@@ -1,0 +1,122 @@
+"""What every kind of feed hands to the writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Outcome(StrEnum):
+    """What a contact proved. ``COMPLETE`` told the state of every EVSE of the feed."""
+
+    COMPLETE = "complete"
+    ALIVE = "alive"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One connector, with its EVSE, charger and site as the source describes them.
+
+    ``*_ref`` are identities within the feed, case-folded and stripped (`reference`); ``*_id`` are the source's own spelling.
+    ``power_kw`` is rated power. ``time_zone`` is an IANA name that exists.
+    """
+
+    site_ref: str
+    site_id: str
+    charger_ref: str
+    charger_id: str
+    evse_ref: str
+    evse_id: str
+    connector_ref: str
+    connector_id: str
+    time_zone: str
+    site_name: str | None = None
+    address: str | None = None
+    suburb: str | None = None
+    postcode: str | None = None
+    state: str | None = None
+    country: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    connector_standard: str | None = None
+    power_kw: Decimal | None = None
+    commissioned_on: date | None = None
+    valid_from: datetime | None = None
+    """When this description became true; ``None``: from the time it was received."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """What else the source said and no column holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The state of one EVSE at one time. ``status_word`` is the source's own; ``None`` says absent."""
+
+    evse_ref: str
+    status_word: str | None
+    observed_at: datetime
+    received_at: datetime
+    source_updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A poll (``contact_from == contact_until``) or a stretch of a live stream."""
+
+    contact_from: datetime
+    contact_until: datetime
+    outcome: Outcome
+    received_at: datetime
+    evse_count: int | None = None
+    body_sha256: bytes | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that could not be taken: where it stood, which field was wrong, why, and the record itself as text."""
+
+    source: str
+    record_ref: str
+    field: str | None
+    reason: str
+    payload: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """One answer of a polled feed.
+
+    ``is_unchanged``: the feed answered in full with the very bytes (or an ETag) of the last complete answer; then the lists are empty.
+    Otherwise ``assets`` and ``statuses`` list every readable EVSE of the feed (``statuses``: evse_ref to the source's word and its own ``last_updated``).
+    """
+
+    body_sha256: bytes
+    is_unchanged: bool = False
+    assets: tuple[Asset, ...] = ()
+    statuses: dict[str, tuple[str, datetime | None]] = field(default_factory=dict)
+    rejected: tuple[Rejected, ...] = ()
+
+
+class FeedError(Exception):
+    """The feed could not be reached or did not answer in full. The message holds no secret."""
+
+
+class PolledFeed(Protocol):
+    """A feed that is asked for its whole list again and again."""
+
+    def poll(self) -> Poll:
+        """Ask once. Raises ``FeedError`` for anything short of a complete answer."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+def reference(*parts: str) -> str:
+    """Identity from its parts: blanks stripped, case-folded, joined by ``/``."""
+    return "/".join(part.strip().casefold() for part in parts)

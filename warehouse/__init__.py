@@ -1,0 +1,1 @@
+"""The database: migrations, roles, connections, and the dbt run. Imports nothing of the other rooms."""
