@@ -46,6 +46,8 @@ class OcpiPullFeed(_Feed):
     kind: Literal["ocpi_pull"]
     version: Literal["2.2.1"]
     versions_url: str
+    party: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}\*[A-Z0-9]{3}$")]
+    """The CPO's own party, country_code*party_id. Objects of other parties (a hub's) keep theirs in their identity."""
     token_secret: str
     """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it)."""
     poll_seconds: int = Field(gt=0)

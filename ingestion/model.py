@@ -21,7 +21,9 @@ class Outcome(StrEnum):
 class Asset:
     """One connector, with its EVSE, charger and site as the source describes them.
 
-    ``*_ref`` are identities within the feed, case-folded and stripped (`reference`); ``*_id`` are the source's own spelling.
+    ``*_ref`` are identities within the feed, made by `reference`: site ``site``, charger ``site/charger``, EVSE ``site/evse``, connector ``connector``
+    (within its EVSE). A site of another party than the feed's own has ``party/`` in front of all three. ``*_id`` are the source's own spelling; ``evse_id``
+    is what statuses refer to (OCPI ``uid``).
     ``power_kw`` is rated power. ``time_zone`` is an IANA name that exists.
     """
 
@@ -42,6 +44,8 @@ class Asset:
     country: str | None = None
     latitude: float | None = None
     longitude: float | None = None
+    emi3_id: str | None = None
+    """The EVSE id in eMI3 form (OCPI ``evse_id``), as printed on the charger; may be absent, repeated or reused."""
     connector_standard: str | None = None
     power_kw: Decimal | None = None
     commissioned_on: date | None = None

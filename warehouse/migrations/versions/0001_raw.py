@@ -76,6 +76,7 @@ create table raw.asset_version (
     time_zone text not null,
     charger_id text not null,
     evse_id text not null,
+    emi3_id text,
     connector_id text not null,
     connector_standard text,
     power_kw numeric(9, 3),
