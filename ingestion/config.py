@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from warehouse.connection import REPOSITORY
 
@@ -101,7 +109,7 @@ def read_strict_yaml(path: Path) -> Any:
     Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
         # Loader is a SafeLoader: it builds plain values only.
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
 
@@ -164,5 +172,3 @@ def secret(name: str) -> str:
     if file := os.environ.get(f"{name}_FILE"):
         return Path(file).read_text(encoding="utf-8").strip()
     raise ConfigError(f"secret {name} is not set (environment variable {name} or {name}_FILE)")
-
-
