@@ -1,0 +1,144 @@
+"""This machine: ports, secrets and folders for the list of processes, all kept under ``var/``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from stack.databases import AIRFLOW
+from stack.files import locked, read_json, secret_file, write_private
+from stack.postgres import HOST, EmbeddedPostgres, free_port, port_is_free
+from stack.processes import (
+    OPTIONAL,
+    SIMULATOR_TOKENS,
+    Place,
+    Process,
+    airflow_environment,
+    migrate_airflow_command,
+)
+from warehouse.connection import REPOSITORY, var_dir
+
+PREFERRED_PORTS: Mapping[str, int] = {"AIRFLOW_PORT": 8080, "SIMULATOR_PORT": 8090}
+JWT_BYTES = 64
+
+
+class MachineError(RuntimeError):
+    """Something this machine lacks or refuses; the message says what to do."""
+
+
+def port_for(variable: str) -> int:
+    """The port of that variable, else the one kept from the last time, else the usual one, else any that is free."""
+    if asked := os.environ.get(variable):
+        if not (asked.isdecimal() and port_is_free(int(asked))):
+            raise MachineError(f"{variable}={asked}: not a free port")
+        return int(asked)
+    path = var_dir() / "run" / "ports.json"
+    with locked(path.with_suffix(".lock")):
+        kept = read_json(path)
+        for port in (kept.get(variable), PREFERRED_PORTS[variable]):
+            if port is not None and port not in _others(kept, variable) and port_is_free(port):
+                break
+        else:
+            port = free_port()
+        write_private(path, json.dumps({**kept, variable: port}) + "\n")
+    return int(port)
+
+
+def _others(kept: Mapping[str, int], variable: str) -> set[int]:
+    return {port for name, port in kept.items() if name != variable}
+
+
+def place_here(
+    *,
+    dags_are_paused: bool = False,
+    dags: Path | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Place:
+    """Describe this machine; optional variables come from ``options`` or else from the environment."""
+    api_port = port_for("AIRFLOW_PORT")
+    inherited = {name: os.environ[name] for name in OPTIONAL if os.environ.get(name)}
+    return Place(
+        python=sys.executable,
+        checkout=REPOSITORY,
+        var=var_dir(),
+        dags=dags or REPOSITORY / "dags",
+        listen_host=HOST,
+        simulator_host=HOST,
+        simulator_port=port_for("SIMULATOR_PORT"),
+        api_host=HOST,
+        api_port=api_port,
+        public_api_url=f"http://{HOST}:{api_port}",
+        dags_are_paused=dags_are_paused,
+        options={**inherited, **(options or {})},
+    )
+
+
+def secret_values(server: EmbeddedPostgres) -> dict[str, str]:
+    """Every secret the processes need; the first call generates those that are ours to choose."""
+    folder = var_dir() / "secrets"
+    fernet = folder / "AIRFLOW__CORE__FERNET_KEY"
+    with locked(folder / ".fernet.lock"):
+        if not fernet.exists():
+            write_private(fernet, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+    return {
+        **{name: secret_file(folder / name) for name in SIMULATOR_TOKENS},
+        "AIRFLOW__API__SECRET_KEY": secret_file(folder / "AIRFLOW__API__SECRET_KEY"),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secret_file(folder / "AIRFLOW__API_AUTH__JWT_SECRET", JWT_BYTES),
+        "AIRFLOW__CORE__FERNET_KEY": secret_file(fernet),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": server.url(AIRFLOW, AIRFLOW).replace(
+            "postgresql://", "postgresql+psycopg2://", 1
+        ),
+    }
+
+
+def inherited_environment() -> dict[str, str]:
+    """Our own environment, but for what would make a process slow or different."""
+    unwanted = {
+        # Without compiled files every `import airflow` costs seconds.
+        "PYTHONDONTWRITEBYTECODE",
+    }
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in unwanted and not name.startswith(("AIRFLOW__", "PYTEST_"))
+    }
+
+
+def environment_of(process: Process, values: Mapping[str, str]) -> dict[str, str]:
+    """Full environment of a process on this machine; ``values`` are those of ``secret_values``."""
+    return {
+        **inherited_environment(),
+        **process.environment,
+        **{name: values[name] for name in process.secrets},
+    }
+
+
+def migrate_airflow(place: Place, server: EmbeddedPostgres) -> bool:
+    """Bring Airflow's metadata to the installed version; say whether there was anything to do."""
+    stamp = server.folder / "airflow-migrated"
+    installed = version("apache-airflow")
+    with locked(server.folder / "setup.lock"):
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == installed:
+            return False
+        environment = {**inherited_environment(), **airflow_environment(place), **secret_values(server)}
+        done = subprocess.run(
+            migrate_airflow_command(place),
+            check=False,
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if done.returncode != 0:
+            raise MachineError(f"`airflow db migrate` failed:\n{done.stdout[-4000:].strip()}")
+        stamp.write_text(installed, encoding="utf-8")
+    return True

@@ -1,0 +1,159 @@
+"""The one list of processes: what runs, with which environment, how it is asked for its health, in which order it stops.
+
+``make up`` runs this list on one machine (``stack.machine`` fills in places, ports and secrets); ``docker-compose.yml`` runs it
+in containers, and a test holds it to this list. Postgres is not in it: it is started first and stopped last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from stack.health import Health
+
+SIMULATOR_TOKENS = ("BANKSIA_TOKEN", "MALLEE_TOKEN")
+AIRFLOW_SECRETS = (
+    "AIRFLOW__API__SECRET_KEY",
+    "AIRFLOW__API_AUTH__JWT_SECRET",
+    "AIRFLOW__CORE__FERNET_KEY",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+)
+# Given on to every process when they are set.
+OPTIONAL = ("COLLECTION_WINDOW_SECONDS", "CPO_CONFIG_DIR")
+TELEMETRY_OFF: Mapping[str, str] = {
+    "DO_NOT_TRACK": "1",
+    "SCARF_ANALYTICS": "false",
+    "SCARF_NO_ANALYTICS": "true",
+    "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the processes run: what differs between one machine and containers."""
+
+    python: str
+    checkout: PurePath
+    var: PurePath
+    dags: PurePath
+    listen_host: str
+    simulator_host: str
+    simulator_port: int
+    api_host: str
+    api_port: int
+    public_api_url: str
+    """The address at which a browser finds Airflow."""
+    dags_are_paused: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Values of ``OPTIONAL`` variables."""
+
+    @property
+    def simulator_url(self) -> str:
+        """Base address of the simulated CPOs."""
+        return f"http://{self.simulator_host}:{self.simulator_port}"
+
+    @property
+    def api_url(self) -> str:
+        """Base address of Airflow's API, as its other processes reach it."""
+        return f"http://{self.api_host}:{self.api_port}"
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process. ``secrets`` names variables whose values never appear in a command line, a log or the compose file."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    secrets: tuple[str, ...]
+    health: Health
+    stop_order: int
+
+
+def common_environment(place: Place) -> dict[str, str]:
+    """Variables of every process."""
+    return {
+        "PYTHONPATH": str(place.checkout),
+        "PYTHONUNBUFFERED": "1",
+        "VAR_DIR": str(place.var),
+        **TELEMETRY_OFF,
+        **{name: place.options[name] for name in OPTIONAL if name in place.options},
+    }
+
+
+def airflow_environment(place: Place) -> dict[str, str]:
+    """Variables of Airflow's processes and of ``airflow`` on the command line; ``AIRFLOW_SECRETS`` come on top."""
+    return {
+        **common_environment(place),
+        "SIMULATOR_URL": place.simulator_url,
+        "AIRFLOW_HOME": str(place.var / "airflow"),
+        "AIRFLOW__API__BASE_URL": place.public_api_url,
+        "AIRFLOW__API__HOST": place.listen_host,
+        "AIRFLOW__API__PORT": str(place.api_port),
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": str(place.dags_are_paused),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(place.dags),
+        # No api-server, no task: tasks report to this address.
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{place.api_url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "8",
+        # No login: whoever reaches the port is admin, and it is bound to the loopback address only.
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+    }
+
+
+def migrate_airflow_command(place: Place) -> tuple[str, ...]:
+    """Bring Airflow's metadata to the installed version; runs once before Airflow starts."""
+    return (place.python, "-m", "airflow", "db", "migrate")
+
+
+def processes(place: Place) -> tuple[Process, ...]:
+    """All processes, in the order in which they start."""
+    airflow = airflow_environment(place)
+    airflow_secrets = (*AIRFLOW_SECRETS, *SIMULATOR_TOKENS)
+    monitor = f"{place.api_url}/api/v2/monitor/health"
+    return (
+        Process(
+            name="simulator",
+            command=(
+                *(place.python, "-m", "simulator", "serve"),
+                *("--host", place.listen_host, "--port", str(place.simulator_port)),
+            ),
+            environment=common_environment(place),
+            secrets=SIMULATOR_TOKENS,
+            health=Health(f"{place.simulator_url}/health"),
+            stop_order=3,
+        ),
+        Process(
+            name="api-server",
+            command=(place.python, "-m", "airflow", "api-server"),
+            environment=airflow,
+            secrets=airflow_secrets,
+            health=Health(monitor, "metadatabase"),
+            # Last: tasks that are still running report to it.
+            stop_order=4,
+        ),
+        Process(
+            name="scheduler",
+            # The api-server reads task logs from the folder they share.
+            command=(place.python, "-m", "airflow", "scheduler", "--skip-serve-logs"),
+            environment=airflow,
+            secrets=airflow_secrets,
+            health=Health(monitor, "scheduler"),
+            stop_order=1,
+        ),
+        Process(
+            name="dag-processor",
+            command=(place.python, "-m", "airflow", "dag-processor"),
+            environment=airflow,
+            secrets=airflow_secrets,
+            health=Health(monitor, "dag_processor"),
+            stop_order=2,
+        ),
+    )
