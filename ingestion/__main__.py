@@ -7,9 +7,10 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ingestion.config import ConfigError, cpo_ids, load_cpo
+from ingestion.config import cpo_ids, load_cpo
 from ingestion.history import HISTORY_PROFILE, HistoryFileError, import_history, import_waiting
 from warehouse.connection import Role, WarehouseNotFoundError, connect, var_dir
+from warehouse.strict_yaml import ConfigError
 
 
 def _say(line: str) -> None:

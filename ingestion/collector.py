@@ -10,10 +10,11 @@ from typing import Protocol
 
 import psycopg
 
-from ingestion.config import ConfigError, CpoConfig, OcpiPullFeed, secret
+from ingestion.config import CpoConfig, OcpiPullFeed, secret
 from ingestion.model import FeedError, PolledFeed
 from ingestion.writer import Writer, Written
 from warehouse.connection import Role, connect
+from warehouse.strict_yaml import ConfigError
 
 
 class Clock(Protocol):

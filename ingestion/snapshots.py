@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ingestion.config import ConfigError, explain, read_strict_yaml
 from ingestion.history import ASSET_COLUMNS, HistoryFileError, open_text
+from warehouse.strict_yaml import ConfigError, explain, read_strict_yaml
 
 
 class _Strict(BaseModel):

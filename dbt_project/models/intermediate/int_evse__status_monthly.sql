@@ -11,7 +11,6 @@ with daily as (
 
 ),
 
-{% if is_incremental() -%}
 touched as (
 
     select distinct
@@ -21,7 +20,6 @@ touched as (
 
 ),
 
-{% endif -%}
 monthly as (
 
     select
@@ -30,12 +28,10 @@ monthly as (
         daily.status,
         sum(daily.seconds) as seconds
     from daily
-    {% if is_incremental() -%}
     inner join touched
         on touched.evse_key = daily.evse_key
             and daily.local_date >= touched.local_month
             and daily.local_date < touched.local_month + interval '1 month'
-    {% endif -%}
     group by 1, 2, 3
 
 )

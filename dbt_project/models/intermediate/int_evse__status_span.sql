@@ -17,7 +17,8 @@ services as (
 
 ),
 
-changes as (
+-- Read by index for each day: it must not be copied first.
+changes as not materialized (
 
     select * from {{ ref('stg_status_change') }}
 

@@ -12,14 +12,12 @@ with spans as (
 
 ),
 
-{% if is_incremental() -%}
 touched as (
 
     select * from {{ ref('int_evse__touched_days') }}
 
 ),
 
-{% endif -%}
 daily as (
 
     select
@@ -28,10 +26,8 @@ daily as (
         spans.status,
         sum(spans.seconds)::integer as seconds
     from spans
-    {% if is_incremental() -%}
     inner join touched
         on touched.evse_key = spans.evse_key and touched.local_date = spans.local_date
-    {% endif -%}
     -- Time in which the EVSE is not in service is nobody's uptime or downtime.
     where spans.status not in ('planned', 'removed')
     group by 1, 2, 3

@@ -289,6 +289,9 @@ def upgrade() -> None:
         "do $$ begin execute format('grant connect on database %I to ingest, transform, analyst, portal, extract',"
         " current_database()); end $$"
     )
+    op.execute(
+        "do $$ begin execute format('grant temporary on database %I to ingest, transform', current_database()); end $$"
+    )
     op.execute(TABLES)
     op.execute(FUNCTIONS)
     op.execute(GRANTS)
