@@ -81,8 +81,6 @@ def warehouse_url(role: Role) -> URL:
 
 def connect(role: Role) -> psycopg.Connection:
     """Open a psycopg connection as ``role``; the caller closes it (use it as a context manager)."""
-    url = warehouse_url(role).set(drivername="postgresql")
-    return psycopg.connect(
-        url.render_as_string(hide_password=False),
-        application_name=f"chargeatlarge-{role.value}",
-    )
+    url = warehouse_url(role)
+    arguments = url.translate_connect_args(username="user", database="dbname")
+    return psycopg.connect(**arguments, **dict(url.query), application_name=f"chargeatlarge-{role.value}")
