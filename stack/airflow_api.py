@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import requests
 
@@ -70,7 +71,9 @@ class AirflowApi:
         """Every file that could not be read, of this start and of earlier ones."""
         return [
             ImportFailure(
-                file=one["filename"], seen_at=datetime.fromisoformat(one["timestamp"]), trace=one["stack_trace"]
+                file=one["filename"],
+                seen_at=datetime.fromisoformat(one["timestamp"]),
+                trace=one["stack_trace"],
             )
             for one in self._request("GET", "/importErrors", {"limit": 100})["import_errors"]
         ]
@@ -86,7 +89,7 @@ class AirflowApi:
 
     def run(self, run: DagRun) -> DagRun:
         """The same run, as it is now."""
-        return _run(self._request("GET", f"/dags/{run.dag_id}/dagRuns/{requests.utils.quote(run.run_id)}"))
+        return _run(self._request("GET", f"/dags/{run.dag_id}/dagRuns/{quote(run.run_id, safe='')}"))
 
     def latest_runs(self, dag_id: str) -> list[DagRun]:
         """The latest runs of a DAG, the newest first."""
@@ -95,7 +98,7 @@ class AirflowApi:
 
     def tasks(self, run: DagRun) -> list[TaskRun]:
         """The tasks of a run."""
-        path = f"/dags/{run.dag_id}/dagRuns/{requests.utils.quote(run.run_id)}/taskInstances"
+        path = f"/dags/{run.dag_id}/dagRuns/{quote(run.run_id, safe='')}/taskInstances"
         return [
             TaskRun(
                 dag_id=one["dag_id"],
