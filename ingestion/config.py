@@ -107,5 +107,3 @@ def secret(name: str) -> str:
     if file := os.environ.get(f"{name}_FILE"):
         return Path(file).read_text(encoding="utf-8").strip()
     raise ConfigError(f"secret {name} is not set (environment variable {name} or {name}_FILE)")
-
-
