@@ -1,8 +1,8 @@
 """What a CPO tells of the truth: when there was contact, and what was then said of each EVSE.
 
 A polled CPO is asked for its full list at one second of every minute; a change is seen at the first poll from
-then on. A live stream tells each change in its own second and, after a gap, the state of every EVSE (but for the
-gaps with a silent return, see `faults`).
+then on. A live stream tells each change in its own second and, after a gap, the state of every EVSE (but for
+the gaps with a silent return, see `faults`).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Feed:
         return reports
 
     def _stream_reports(self, evse: Evse) -> list[Step]:
-        """Tell the state at the start of each stretch (unless the return was silent) and the changes in it."""
+        """Tell the state at the start of each stretch, unless it came back silent, and the changes in it."""
         silent = {gap.span.end for gap in self.gaps if gap.effect is Effect.SILENT_RETURN}
         life = evse.lifecycle
         reports = []

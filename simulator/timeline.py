@@ -1,9 +1,9 @@
 """The status of an EVSE to the second: a function of seed, EVSE and time alone.
 
 Whatever window is asked for, the same second has the same status. Use is drawn per EVSE and UTC day, each day
-with a generator of its own; a day's use may run into the next day, never further. So a window needs the days it
-touches and the one before, and no state is carried over. Over that lie the day's small faults (drawn alike), then
-the named faults, then the life of the EVSE (planned, removed).
+with a generator of its own; a day's use may run into the next day, never further. So a window needs the days
+it touches and the one before, and no state is carried over. Over that lie the day's small faults (drawn
+alike), then the named faults, then the life of the EVSE (planned, removed).
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ def expected_seconds(
 ) -> Expected:
     """Return the in-service seconds of every EVSE of a CPO, when the warehouse was given the period's files.
 
-    ``period``: a month (``Month`` or ``YYYY-MM``), meaning each site's own local month, of which ``days`` keeps
-    the first local days; or two aware instants ``[from, until)``, when the files of all (UTC) months they touch
-    were given.
+    ``period``: a month (``Month`` or ``YYYY-MM``), meaning each site's own local month, of which ``days``
+    keeps the first local days; or two aware instants ``[from, until)``, when the files of all (UTC) months
+    they touch were given.
     """
     world = world or build_world()
     if isinstance(period, str):
