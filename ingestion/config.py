@@ -8,15 +8,48 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from warehouse.connection import REPOSITORY
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
+
+
+@lru_cache(maxsize=1024)
+def is_time_zone(name: str) -> bool:
+    """Whether ``name`` is a zone of the IANA database, spelled as there."""
+    # Found in the database's folder on many machines, but no zone of any place.
+    if name.startswith(("posix", "right/")) or name in {"localtime", "Factory"}:
+        return False
+    try:
+        return ZoneInfo(name).key == name
+    # A folder's name ("Australia") is an OSError, a path out of the database a ValueError.
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+
+
+def _must_be_time_zone(name: str) -> str:
+    if not is_time_zone(name):
+        raise ValueError(f"'{name}' is not an IANA time zone")
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_must_be_time_zone)]
 
 
 class ConfigError(ValueError):
@@ -32,9 +65,9 @@ class _Feed(_Strict):
     """Which seed rows map this feed's words (``dbt_project/seeds/status_profiles.csv``)."""
     liveness_seconds: int = Field(gt=0)
     """How long the last contact proves that silence means unchanged."""
-    time_zone: str | None = None
+    time_zone: TimeZone | None = None
     """IANA zone of sites that state none; without it such a site is quarantined."""
-    naive_time_zone: str = "UTC"
+    naive_time_zone: TimeZone = "UTC"
     """IANA zone of timestamps that carry none."""
     ended_at: AwareDatetime | None = None
     """The agreed end of the feed: its EVSEs are not in service for us from then on."""
