@@ -303,7 +303,7 @@ def build_app(
 
 @contextmanager
 def serve_in_thread(app: FastAPI, port: int = 0) -> Iterator[str]:
-    """Serve on 127.0.0.1 (a free port unless told one) while the block runs; gives the base URL, no last slash.
+    """Serve on 127.0.0.1 (a free port unless told one) while the block runs; gives the base URL.
 
     Raises ``RuntimeError`` when the server does not come up within 20 seconds.
     """
