@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import psycopg
 
@@ -49,10 +49,10 @@ def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> T
     with connect(Role.TRANSFORM) as connection:
         connection.autocommit = True
         connection.execute("select pg_advisory_lock(hashtext('chargeatlarge transform'))")
-        row = connection.execute("select clock_timestamp(), raw.settled_at()").fetchone()
+        row = connection.execute("select clock_timestamp()").fetchone()
         assert row is not None
-        started_at, settled_at = row
-        as_of = (as_of or settled_at).replace(microsecond=0)
+        started_at = row[0]
+        as_of = (as_of or _cut_off(connection, started_at)).replace(microsecond=0)
         code = code_sha256()
         previous = None if full_refresh else _previous_as_of(connection, code)
         if previous is not None and as_of <= previous:
@@ -63,6 +63,16 @@ def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> T
         finished = connection.execute("select clock_timestamp()").fetchone()
         assert finished is not None
     return Transformed(as_of, previous is None, (finished[0] - started_at).total_seconds(), len(results))
+
+
+def _cut_off(connection: psycopg.Connection, asked_at: datetime) -> datetime:
+    """The next full second, so that all that was recorded before this run was asked for is read; earlier if a writer is still at work."""
+    target = asked_at.replace(microsecond=0) + timedelta(seconds=1)
+    # A transaction shows its start a moment after it took it.
+    connection.execute("select pg_sleep_until(%s::timestamptz + interval '0.2 seconds')", (target,))
+    row = connection.execute("select least(%s, raw.settled_at())", (target,)).fetchone()
+    assert row is not None
+    return row[0]
 
 
 def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | None:

@@ -186,7 +186,7 @@ comment on function raw.ensure_partitions is 'Create the monthly partitions that
 create function raw.settled_at() returns timestamptz
 language sql security definer set search_path = pg_catalog as $$
     -- recorded_at is the start of the storing transaction: before the oldest one still open, all is visible.
-    select least(now(), coalesce(min(xact_start), now())) - interval '1 second'
+    select least(now(), min(xact_start))
     from pg_stat_activity
     where datname = current_database()
         and pid <> pg_backend_pid()
