@@ -12,6 +12,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param, get_current_context, task
+
 from extracts.recipients import Recipient, load_recipients
 
 
@@ -44,9 +45,8 @@ def make_dag(recipient_id: str, recipient: Recipient) -> DAG:
         @task(execution_timeout=timedelta(hours=1))
         def select() -> str:
             """Set the rows of the recipient and month aside; return the candidate's path."""
-            from extracts.tasks import select_rows
-
             from expectations.months import month_just_ended
+            from extracts.tasks import select_rows
 
             context = get_current_context()
             month = context["params"]["month"] or month_just_ended(context["dag_run"].run_after, recipient.time_zone)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-import psycopg
-
 from ingestion.config import CpoConfig, OcpiPullFeed, secret
 from ingestion.model import FeedError, PolledFeed
 from ingestion.writer import Writer, Written
@@ -88,7 +86,7 @@ def collect(
         with connect(Role.INGEST) as connection:
             writer = Writer(connection, config)
             while True:
-                feed = _poll_once(connection, writer, feed, config, clock, totals, report, make_feed)
+                _poll_once(writer, feed, clock, totals, report)
                 following = next_on_grid(clock.now(), step)
                 if following >= end:
                     return totals
@@ -103,35 +101,24 @@ def next_on_grid(now: datetime, step: timedelta) -> datetime:
     return epoch + ((now - epoch) // step + 1) * step
 
 
-def _poll_once(
-    connection: psycopg.Connection,
-    writer: Writer,
-    feed: PolledFeed,
-    config: CpoConfig,
-    clock: Clock,
-    totals: Totals,
-    report: Callable[[str], None],
-    make_feed: Callable[[CpoConfig], PolledFeed],
-) -> PolledFeed:
-    """Ask once and store the answer; return the feed to go on with."""
+def _poll_once(writer: Writer, feed: PolledFeed, clock: Clock, totals: Totals, report: Callable[[str], None]) -> None:
+    """Ask once and store the answer, or that there was none."""
     asked_at = clock.now()
     try:
         poll = feed.poll()
         if poll.is_unchanged and writer.last_body(asked_at) != poll.body_sha256:
             # Another collector has stored a different answer since: this one has to be read in full.
-            feed.close()
-            feed = make_feed(config)
+            feed.forget()
             asked_at = clock.now()
             poll = feed.poll()
     except FeedError as error:
         totals.failed_polls += 1
         writer.write_failure(asked_at, clock.now(), str(error))
         report(f"{asked_at:%H:%M:%S} failed: {error}")
-        return feed
+        return
     written = writer.write_poll(poll, asked_at, clock.now())
     totals.complete_polls += 1
     totals.unchanged_polls += int(poll.is_unchanged)
     totals.written += written
     if written.assets or written.changes or written.quarantined:
         report(f"{asked_at:%H:%M:%S} {len(poll.statuses)} EVSEs: {written}")
-    return feed

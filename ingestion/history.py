@@ -434,11 +434,12 @@ def _import_assets(batch: Batch, config: CpoConfig, path: Path, now: datetime) -
                 lambda value: f"'{value}' is not an ISO 8601 time or date",
             )
         for position in frame.index[found.is_good]:
-            record = {name: values.at[position] for name, values in records.items()}
-            since = None
-            if valid_from is not None and not pd.isna(valid_from.at[position]):
-                since = pd.Timestamp(valid_from.at[position]).to_pydatetime()
-            asset = _asset(record, zone.at[position], since, found, position)
+            record = {name: str(values.at[position]) for name, values in records.items()}
+            since: datetime | None = None
+            if valid_from is not None:
+                stated: Any = valid_from.at[position]
+                since = None if pd.isna(stated) else pd.Timestamp(stated).to_pydatetime()
+            asset = _asset(record, str(zone.at[position]), since, found, position)
             place = (asset.evse_ref, asset.connector_ref, since)
             if place not in assets:
                 assets[place] = asset
@@ -534,15 +535,17 @@ def import_waiting(
     """
     done = []
     for folder in sorted(path for path in (inbox / config.cpo_id).glob("*") if path.is_dir()):
-        files = {kind: _one_file(folder, kind) for kind in ("assets", "changes", "contact")}
-        if not any(files.values()):
+        assets, changes, contact = (_one_file(folder, kind) for kind in ("assets", "changes", "contact"))
+        hashes = {file.name: _sha256(file) for file in (assets, changes, contact) if file is not None}
+        if not hashes:
             continue
-        hashes = {file.name: _sha256(file) for file in files.values() if file is not None}
         receipt = folder / "imported.json"
         if receipt.exists() and json.loads(receipt.read_text(encoding="utf-8"))["sha256"] == hashes:
             report(f"{folder.name}: imported before")
             continue
-        imported = import_history(connection, config, **files, now=now, report=report)
+        imported = import_history(
+            connection, config, assets=assets, changes=changes, contact=contact, now=now, report=report
+        )
         connection.commit()
         report(f"{folder.name}: {imported.written}")
         receipt.write_text(

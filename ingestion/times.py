@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from zoneinfo import available_timezones
+from functools import lru_cache
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 FUTURE_SKEW = timedelta(seconds=120)
 """How far ahead of our clock a time may lie and still be believed."""
@@ -13,11 +13,14 @@ EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
 """Times before it are clocks that were never set."""
 
 
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
+@lru_cache(maxsize=1024)
 def is_time_zone(name: str) -> bool:
-    """Whether ``name`` is an IANA time zone known here, spelled as IANA spells it."""
-    return name in _zones()
+    """Whether ``name`` is a zone of the IANA database, spelled as there."""
+    # Found in the database's folder on many machines, but no zone of any place.
+    if name.startswith(("posix", "right/")) or name in {"localtime", "Factory"}:
+        return False
+    try:
+        return ZoneInfo(name).key == name
+    # A folder's name ("Australia") is an OSError, a path out of the database a ValueError.
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False

@@ -91,9 +91,7 @@ def _token(name: str) -> str:
 
 
 def _serve(world: World, host: str, port: int, replays: Sequence[tuple[str, Path]]) -> None:
-    sources: dict[str, Source] = {
-        cpo.cpo_id: WorldSource(world, cpo) for cpo in CPOS if cpo.kind is FeedKind.POLLED
-    }
+    sources: dict[str, Source] = {cpo.cpo_id: WorldSource(world, cpo) for cpo in CPOS if cpo.kind is FeedKind.POLLED}
     for name, file in replays:
         if name in sources:
             raise SystemExit(f"--replay {name}: there is a feed of that name already")

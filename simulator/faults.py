@@ -90,9 +90,7 @@ def _evse_faults(calendar: _Calendar) -> Iterator[Fault]:
     down = "out_of_order"
     yield status("outage_of_days", "banksia", "E0701*1", down, at(4, "09:12:40"), at(8, "23:31:05"))
     yield status("outage_of_days", "tidewater", "E0201*1", down, at(3, "18:04:11"), at(6, "07:20:00"))
-    yield status(
-        "outage_over_month_end", "banksia", "E0501*1", down, after(-2, "17:20:31"), after(2, "10:03:17")
-    )
+    yield status("outage_over_month_end", "banksia", "E0501*1", down, after(-2, "17:20:31"), after(2, "10:03:17"))
     yield status(
         "outage_over_month_end",
         "mallee",
@@ -101,9 +99,7 @@ def _evse_faults(calendar: _Calendar) -> Iterator[Fault]:
         after(-1, "17:20:31", BROKEN_HILL),
         after(2, "10:03:17"),
     )
-    yield status(
-        "outage_over_month_end", "tidewater", "E0601*2", down, after(-3, "08:00:01"), after(3, "06:03:17")
-    )
+    yield status("outage_over_month_end", "tidewater", "E0601*2", down, after(-3, "08:00:01"), after(3, "06:03:17"))
     for cpo_id, evse, zone in (
         ("banksia", "E0302*1", SYDNEY),
         ("banksia", "E1701*1", LORD_HOWE),
@@ -113,34 +109,20 @@ def _evse_faults(calendar: _Calendar) -> Iterator[Fault]:
     ):
         start, end = at(11, "22:47:13", zone), at(12, "01:12:40", zone)
         yield status("outage_over_midnight", cpo_id, evse, down, start, end)
-    yield status(
-        "outage_of_minutes", "banksia", "E0302*2", "inoperative", at(13, "14:05:09"), at(13, "14:12:20")
-    )
-    yield status(
-        "outage_of_minutes", "tidewater", "E0101*1", "unavailable", at(13, "14:05:09"), at(13, "14:12:20")
-    )
+    yield status("outage_of_minutes", "banksia", "E0302*2", "inoperative", at(13, "14:05:09"), at(13, "14:12:20"))
+    yield status("outage_of_minutes", "tidewater", "E0101*1", "unavailable", at(13, "14:05:09"), at(13, "14:12:20"))
     # Banksia is polled at second 7: nobody sees this one.
     yield status("outage_between_polls", "banksia", "E0401*2", down, at(13, "16:00:12"), at(13, "16:00:51"))
     for cpo_id, evse in (("banksia", "E0802*1"), ("mallee", "E0302*1"), ("tidewater", "E0102*1")):
         yield status("out_of_order_all_month", cpo_id, evse, down, at(-1, "00:00:00"), after(3, "00:00:00"))
-    yield status(
-        "planned_all_month", "banksia", "E1102*2", "planned", at(-1, "00:00:00"), after(3, "00:00:00")
-    )
-    yield status(
-        "removed_all_month", "mallee", "E0602*2", "removed", at(-1, "00:00:00"), after(3, "00:00:00")
-    )
+    yield status("planned_all_month", "banksia", "E1102*2", "planned", at(-1, "00:00:00"), after(3, "00:00:00"))
+    yield status("removed_all_month", "mallee", "E0602*2", "removed", at(-1, "00:00:00"), after(3, "00:00:00"))
     yield status("removed_and_back", "mallee", "E0402*1", "removed", at(17, "10:20:45"), after(3, "08:15:30"))
     yield status("unknown_for_hours", "banksia", "E2001*1", "unknown", at(14, "20:10:00"), at(15, "05:44:59"))
-    yield status(
-        "unknown_for_hours", "tidewater", "E0401*1", "unknown", at(14, "20:10:00"), at(15, "05:44:59")
-    )
+    yield status("unknown_for_hours", "tidewater", "E0401*1", "unknown", at(14, "20:10:00"), at(15, "05:44:59"))
     yield status("blocked_for_hours", "banksia", "E0201*1", "blocked", at(10, "11:00:30"), at(10, "14:07:02"))
-    yield status(
-        "blocked_for_hours", "tidewater", "E0301*1", "blocked", at(10, "11:00:30"), at(10, "14:07:02")
-    )
-    yield status(
-        "reserved_for_an_hour", "mallee", "E0501*1", "reserved", at(10, "16:40:00"), at(10, "17:41:19")
-    )
+    yield status("blocked_for_hours", "tidewater", "E0301*1", "blocked", at(10, "11:00:30"), at(10, "14:07:02"))
+    yield status("reserved_for_an_hour", "mallee", "E0501*1", "reserved", at(10, "16:40:00"), at(10, "17:41:19"))
     yield Fault(
         "absent_for_hours",
         "mallee",

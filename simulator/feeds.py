@@ -128,9 +128,7 @@ class Feed:
                 if reports:
                     reports.append(Step(at, ABSENT))
             else:
-                reports.append(
-                    Step(at, steps[bisect_left(steps, at + 1, key=lambda step: step.at) - 1].status)
-                )
+                reports.append(Step(at, steps[bisect_left(steps, at + 1, key=lambda step: step.at) - 1].status))
         return reports
 
     def _stream_reports(self, evse: Evse) -> list[Step]:

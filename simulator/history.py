@@ -65,9 +65,7 @@ def emit_month(
         written += [
             _write(folder / "assets.csv.gz", ASSET_COLUMNS, _asset_rows(feed)),
             _write(folder / "changes.csv.gz", CHANGE_COLUMNS, _change_rows(feed)),
-            _write(
-                folder / "contact.csv.gz", STREAM_COLUMNS if is_stream else POLL_COLUMNS, _contact_rows(feed)
-            ),
+            _write(folder / "contact.csv.gz", STREAM_COLUMNS if is_stream else POLL_COLUMNS, _contact_rows(feed)),
         ]
     return written
 

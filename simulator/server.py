@@ -229,17 +229,13 @@ def build_app(
         return {"status": "ok", "feeds": list(feeds)}
 
     @app.get("/{name}/ocpi/versions")
-    async def versions(
-        name: str, request: Request, authorization: Annotated[str | None, Header()] = None
-    ) -> Response:
+    async def versions(name: str, request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
         if refused := await refuse(feed_of(name), authorization):
             return refused
         return answer(envelope([{"version": "2.2.1", "url": f"{request.base_url}{name}/ocpi/2.2.1"}]))
 
     @app.get("/{name}/ocpi/2.2.1")
-    async def details(
-        name: str, request: Request, authorization: Annotated[str | None, Header()] = None
-    ) -> Response:
+    async def details(name: str, request: Request, authorization: Annotated[str | None, Header()] = None) -> Response:
         if refused := await refuse(feed_of(name), authorization):
             return refused
         url = f"{request.base_url}{name}/ocpi/2.2.1/locations"
@@ -307,7 +303,7 @@ def build_app(
 
 @contextmanager
 def serve_in_thread(app: FastAPI, port: int = 0) -> Iterator[str]:
-    """Serve on 127.0.0.1 (a free port unless told one) while the block runs; gives the base URL, no last slash.
+    """Serve on 127.0.0.1 (a free port unless told one) while the block runs; gives the base URL.
 
     Raises ``RuntimeError`` when the server does not come up within 20 seconds.
     """

@@ -121,11 +121,6 @@ def _small_faults(seed: int, uid: str, has_all_words: bool, day: int) -> tuple[_
     rng = random.Random(f"fault/{seed}/{uid}/{day}")
     if rng.random() >= 0.04:
         return ()
-    words = (
-        ["out_of_order"] * 6
-        + ["inoperative"] * 3
-        + ["unknown"]
-        + ["unavailable"] * (3 if has_all_words else 0)
-    )
+    words = ["out_of_order"] * 6 + ["inoperative"] * 3 + ["unknown"] + ["unavailable"] * (3 if has_all_words else 0)
     start = day * DAY_SECONDS + rng.randrange(DAY_SECONDS)
     return (_Layer(start, start + int(240 * 200 ** rng.random()), rng.choice(words)),)

@@ -63,9 +63,7 @@ class OcpiClient:
         if answer.status in (200, 304):
             return answer
         if answer.status == 401:
-            raise EndpointLostError(
-                f"GET {self.shown(url)}: HTTP 401, the token is refused in every spelling"
-            )
+            raise EndpointLostError(f"GET {self.shown(url)}: HTTP 401, the token is refused in every spelling")
         if answer.status == 404:
             raise EndpointLostError(f"GET {self.shown(url)}: HTTP 404")
         raise FeedError(f"GET {self.shown(url)}: HTTP {answer.status}")
@@ -94,9 +92,7 @@ class OcpiClient:
         offered = {str(entry.get("version")): entry.get("url") for entry in versions}
         if self._version not in offered:
             names = self._transport.redact(", ".join(sorted(offered))[:200]) or "nothing"
-            raise FeedError(
-                f"GET {self.shown(self._versions_url)}: offers {names}; not version {self._version}"
-            )
+            raise FeedError(f"GET {self.shown(self._versions_url)}: offers {names}; not version {self._version}")
         details_url = self._follow(self._versions_url, offered[self._version])
         for endpoint in self._list(details_url, "endpoints"):
             role = str(endpoint.get("role") or "SENDER").upper()
@@ -133,8 +129,6 @@ class OcpiClient:
         if ours.scheme == "https" and parts.scheme == "http":
             # Servers behind a TLS proxy often name themselves so.
             if parts.hostname != ours.hostname or port not in (None, 80, ours.port):
-                raise FeedError(
-                    f"GET {self.shown(base)}: {self.shown(followed)} would send the token in clear"
-                )
+                raise FeedError(f"GET {self.shown(base)}: {self.shown(followed)} would send the token in clear")
             return urlunsplit(("https", ours.netloc, parts.path, parts.query, ""))
         return followed

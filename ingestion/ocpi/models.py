@@ -99,9 +99,7 @@ class Findings:
 
     def reject(self, record_ref: str, field: str | None, reason: str, record: object) -> None:
         """Keep a record (or the part of it that is wrong) as text, with the reason."""
-        self.rejected.append(
-            Rejected(self.source, record_ref[:_MAX_REF_LENGTH], field, reason, payload_text(record))
-        )
+        self.rejected.append(Rejected(self.source, record_ref[:_MAX_REF_LENGTH], field, reason, payload_text(record)))
 
     def read(self, model: type[Model], raw: object, record_ref: str, path: str = "") -> Model | None:
         """Read one object. ``path`` is its place in the record, ending in a dot (``evses[0].``).

@@ -104,9 +104,7 @@ def read_list(
     raise moved
 
 
-def _read_pages(
-    fetch: Callable[[str], Page], endpoint: str, shown: Callable[[str], str]
-) -> tuple[Listing, int | None]:
+def _read_pages(fetch: Callable[[str], Page], endpoint: str, shown: Callable[[str], str]) -> tuple[Listing, int | None]:
     """One pass over all pages, to the proven end; with the announced number of objects."""
     pages: list[Page] = []
     asked: set[str] = set()
@@ -124,9 +122,7 @@ def _read_pages(
         page = fetch(url)
         if page.total is not None:
             if total is not None and page.total != total:
-                raise MovedListError(
-                    f"{where}: X-Total-Count went from {total} to {page.total} between pages"
-                )
+                raise MovedListError(f"{where}: X-Total-Count went from {total} to {page.total} between pages")
             total = page.total
         if page.keys and page.keys in met:
             raise FeedError(f"{where}: the page does not advance, it repeats an earlier one")

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from ingestion.config import ConfigError, CpoConfig, OcpiPullFeed
+from ingestion.config import CpoConfig, OcpiPullFeed
 from ingestion.http import HttpTransport
 from ingestion.model import FeedError, Poll
 from ingestion.ocpi.client import EndpointLostError, OcpiClient, clean_token, token_spellings
 from ingestion.ocpi.paging import Key, Listing, Page, Repeat, header_count, object_keys, read_list
 from ingestion.ocpi.translate import translate_locations
+from warehouse.strict_yaml import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ingestion.config import OcpiPullFeed, is_time_zone
+from ingestion.config import OcpiPullFeed
 from ingestion.model import Asset, Rejected, reference
 from ingestion.ocpi.models import Connector, Evse, Findings, Location, parse_timestamp
+from ingestion.times import is_time_zone
 
 MAX_POWER_KW = 100_000
 """More than any charger; a figure beyond is a slip of units and is not stored."""
@@ -125,9 +126,7 @@ def _take_evse(answer: _Answer, site: _Site, raw: object, position: int) -> None
     answer.statuses[evse_ref] = (evse.status, _last_updated(answer, evse, record_ref, path))
     charger_id = _charger_id(evse, answer.feed)
     place = site.location
-    attributes = site.attributes | _present(
-        floor_level=evse.floor_level, physical_reference=evse.physical_reference
-    )
+    attributes = site.attributes | _present(floor_level=evse.floor_level, physical_reference=evse.physical_reference)
     site_ref = reference(*site.parts)
     charger_ref = reference(*site.parts, charger_id)
     for connector_ref, (connector, power_kw) in connectors.items():
@@ -153,8 +152,7 @@ def _take_evse(answer: _Answer, site: _Site, raw: object, position: int) -> None
                 emi3_id=evse.evse_id or None,
                 connector_standard=connector.standard or None,
                 power_kw=power_kw,
-                attributes=attributes
-                | _present(connector_format=connector.format, power_type=connector.power_type),
+                attributes=attributes | _present(connector_format=connector.format, power_type=connector.power_type),
             )
         )
 
