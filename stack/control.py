@@ -224,8 +224,9 @@ def clean(say: Say) -> None:
     """Stop everything and remove all state, the folder outside the checkout too."""
     down(say)
     warehouse_server().remove()
-    for folder in (var_dir() / "test").glob("postgres-*"):
-        EmbeddedPostgres(folder).remove()
+    # Servers of tests that were killed.
+    for passwords in list((var_dir() / "test").rglob("passwords")):
+        EmbeddedPostgres(passwords.parent).remove()
     if var_dir().exists():
         shutil.rmtree(var_dir())
     say(f"removed {var_dir()}")

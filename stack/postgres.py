@@ -56,6 +56,10 @@ SETTINGS: Mapping[str, str] = {
 }
 
 
+# Servers that this process started. They outlive it, and are reaped here when they end before it does.
+_children: list[subprocess.Popen[bytes]] = []
+
+
 class PostgresError(RuntimeError):
     """The embedded Postgres could not be started, stopped or set up; the message says what to do."""
 
@@ -131,7 +135,6 @@ class EmbeddedPostgres:
         self.log = (log or self.folder / "postgres.log").resolve()
         self.settings = {**SETTINGS, **(settings or {})}
         self._say = say
-        self._process: subprocess.Popen[bytes] | None = None
 
     # Places
 
@@ -307,9 +310,7 @@ class EmbeddedPostgres:
 
     def _postmaster(self) -> int | None:
         """Pid from the server's own pid file, if that process lives and works in our data folder."""
-        if self._process is not None:
-            # Reap a child that ended, else it stays a zombie.
-            self._process.poll()
+        _reap()
         data = self.data()
         try:
             pid = int((data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
@@ -401,6 +402,8 @@ class EmbeddedPostgres:
                     *(str(binaries / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "-E", "UTF8"),
                     *("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"),
                     *("--auth=scram-sha-256", f"--pwfile={passwords}", "--no-instructions"),
+                    # Who does without it later does without it now.
+                    *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
                 ],
             )
         finally:
@@ -438,8 +441,7 @@ class EmbeddedPostgres:
         while True:
             self._forget_dead_server()
             log_start = self.log.stat().st_size if self.log.exists() else 0
-            self._launch(account, binaries)
-            if self._wait_until_ready():
+            if self._wait_until_ready(self._launch(account, binaries)):
                 return
             if time.monotonic() > deadline:
                 with self.log.open(encoding="utf-8", errors="replace") as file:
@@ -458,12 +460,12 @@ class EmbeddedPostgres:
         if _wait(lambda: not working_in(data), RETRY_SECONDS):
             (data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _launch(self, account: Account | None, binaries: Path) -> None:
+    def _launch(self, account: Account | None, binaries: Path) -> subprocess.Popen[bytes]:
         command = [str(binaries / "postgres"), "-D", str(self.data()), "-p", str(self.port)]
         for name, value in self.settings.items():
             command += ["-c", f"{name}={value}"]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            child = subprocess.Popen(
                 command,
                 cwd="/",
                 env=_clean_environment(),
@@ -475,19 +477,25 @@ class EmbeddedPostgres:
                 group=account.gid if account else None,
                 extra_groups=[] if account else None,
             )
+        _children.append(child)
+        return child
 
-    def _wait_until_ready(self) -> bool:
-        """Wait for an answer; False when the server ended before it gave one."""
+    def _wait_until_ready(self, child: subprocess.Popen[bytes] | None = None) -> bool:
+        """Wait for an answer; False when the server (``child``, if we started it) ended before it gave one."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
-                self._process = None
-            if self._process is None and self._postmaster() is None:
+            has_ended = child.poll() is not None if child is not None else self._postmaster() is None
+            if has_ended:
                 return False
             if self.is_ready() and self._postmaster() is not None:
                 return True
             time.sleep(0.05)
         raise PostgresError(f"Postgres runs but gave no answer in {START_SECONDS:.0f} s; its log: {self.log}")
+
+
+def _reap() -> None:
+    """Collect those of our own servers that ended: else they stay zombies, with their pid."""
+    _children[:] = [child for child in _children if child.poll() is None]
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> bool:

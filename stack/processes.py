@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 
 from stack.health import Health
 
@@ -157,3 +157,25 @@ def processes(place: Place) -> tuple[Process, ...]:
             stop_order=2,
         ),
     )
+
+
+# In containers every process has a host name, listens on all of its container's addresses, and gets secrets as files.
+IN_CONTAINERS = Place(
+    python="python",
+    checkout=PurePosixPath("/app"),
+    var=PurePosixPath("/app/var"),
+    dags=PurePosixPath("/app/dags"),
+    listen_host="0.0.0.0",  # noqa: S104 - of the container; compose binds its ports to the loopback address
+    simulator_host="simulator",
+    simulator_port=8090,
+    api_host="api-server",
+    api_port=8080,
+    public_api_url="http://127.0.0.1:8080",
+)
+
+
+def secret_by_file(name: str) -> tuple[str, str]:
+    """Variable and value that give a secret as a file of ``/run/secrets`` instead of by value."""
+    path = f"/run/secrets/{name}"
+    # Airflow reads the output of a command, our own code the file.
+    return (f"{name}_CMD", f"cat {path}") if name.startswith("AIRFLOW__") else (f"{name}_FILE", path)
