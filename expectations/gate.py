@@ -157,6 +157,7 @@ def load_suites(folder: Path | None = None) -> dict[str, tuple[Expectation, ...]
         twice = [name for name, count in Counter(e.name for e in expectations).items() if count > 1]
         if twice:
             raise ConfigError(f"{folder}: {table}: expectation '{twice[0]}' stands twice")
+    for table, expectations in found.items():
         if not any(expectation.severity == "critical" for expectation in expectations):
             raise ConfigError(f"{folder}: {table}: has no critical expectation")
     return {table: tuple(expectations) for table, expectations in found.items()}
