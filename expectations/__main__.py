@@ -31,9 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     checking = commands.add_parser("check", help="judge a stored candidate and keep the report")
     checking.add_argument("--recipient", required=True, metavar="ID")
     checking.add_argument("--month", required=True, type=_month, metavar="YYYY-MM")
-    checking.add_argument(
-        "--candidate", metavar="PATH", help="its path in the object store; default: the last one"
-    )
+    checking.add_argument("--candidate", metavar="PATH", help="its path in the object store; default: the last one")
     commands.add_parser("list", help="list every expectation: table, name, severity, fact")
     return parser
 

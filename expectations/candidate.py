@@ -81,9 +81,7 @@ def _level_schema(level: str) -> Any:
         ("local_month", pa.date32()),
         ("rule_set", text),
         ("rule_set_version", whole),
-        *_fields(
-            text, "cpo_id", "cpo_name", "site_id", "site_name", "address", "suburb", "postcode", "state"
-        ),
+        *_fields(text, "cpo_id", "cpo_name", "site_id", "site_name", "address", "suburb", "postcode", "state"),
         *_fields(real, "latitude", "longitude"),
         ("time_zone", text),
     ]
@@ -206,9 +204,7 @@ def parquet_bytes(table: Any) -> bytes:
 
 
 def _file_entry(table: Any, content: bytes) -> FileEntry:
-    return FileEntry(
-        sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), row_count=table.num_rows
-    )
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), row_count=table.num_rows)
 
 
 def make_candidate(tables: dict[str, Any], **header: Any) -> Candidate:
@@ -278,6 +274,4 @@ def newest_candidate(recipient_id: str, month: str, store: ObjectStore) -> str:
     for path in store.newest_first(f"candidates/{recipient_id}/{month}"):
         if match := pattern.fullmatch(path):
             return match.group(1)
-    raise CandidateError(
-        f"no candidate of {recipient_id} for {month}: select one with `python -m extracts select`"
-    )
+    raise CandidateError(f"no candidate of {recipient_id} for {month}: select one with `python -m extracts select`")

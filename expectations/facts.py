@@ -91,9 +91,7 @@ def _level(candidate: Candidate, level: str) -> pd.DataFrame:
     for name in (*RATIOS, "target_ratio"):
         frame[name] = pd.Series([None if x is None else float(x) for x in frame[name]], dtype="float64")
     if "power_kw" in frame:
-        frame["power_kw"] = pd.Series(
-            [None if x is None else float(x) for x in frame["power_kw"]], dtype="float64"
-        )
+        frame["power_kw"] = pd.Series([None if x is None else float(x) for x in frame["power_kw"]], dtype="float64")
 
     seconds = frame[list(SECONDS)].astype("float64")
     frame["absent_figure_count"] = seconds.isna().sum(axis=1)
@@ -115,9 +113,7 @@ def _level(candidate: Candidate, level: str) -> pd.DataFrame:
     formula = formulas().get(candidate.header.rule_set)
     found = [_ratio_differences(row, formula) for row in table.to_pylist()]
     frame["ratio_difference"] = pd.Series([row["ratio_difference"] for row in found], dtype="float64")
-    frame["expected_target_result"] = pd.Series(
-        [row["expected_target_result"] for row in found], dtype="object"
-    )
+    frame["expected_target_result"] = pd.Series([row["expected_target_result"] for row in found], dtype="object")
     return frame
 
 
@@ -127,13 +123,9 @@ def _pooled(frame: pd.DataFrame, evses: pd.DataFrame, key: str) -> None:
     """
     sums = evses.groupby(key)[list(SECONDS)].sum().reindex(frame[key])
     counts = evses.groupby(key).size().reindex(frame[key])
-    frame["evse_count_difference"] = frame["evse_count"].to_numpy("float64") - counts.fillna(0).to_numpy(
-        "float64"
-    )
+    frame["evse_count_difference"] = frame["evse_count"].to_numpy("float64") - counts.fillna(0).to_numpy("float64")
     own = frame[list(SECONDS)].to_numpy("float64")
-    frame["pooled_difference_seconds"] = np.abs(own - sums.fillna(0).to_numpy("float64")).max(
-        axis=1, initial=0.0
-    )
+    frame["pooled_difference_seconds"] = np.abs(own - sums.fillna(0).to_numpy("float64")).max(axis=1, initial=0.0)
 
 
 def _expected_days(
@@ -180,9 +172,9 @@ def _evse_days(
     told["least_seconds"] = told[[*STATUS_SECONDS, "other_seconds"]].astype("float64").min(axis=1)
     frame = by_calendar.merge(told, on=["evse_key", "local_date"], how="outer")
     known = frame["expected_seconds"].notna() | ~frame["evse_key"].isin(by_calendar["evse_key"])
-    frame["day_difference_seconds"] = (
-        frame["told_seconds"].fillna(0) - frame["expected_seconds"].fillna(0)
-    ).where(known)
+    frame["day_difference_seconds"] = (frame["told_seconds"].fillna(0) - frame["expected_seconds"].fillna(0)).where(
+        known
+    )
     frame["other_seconds"] = frame["other_seconds"].fillna(0)
     names = register[["evse_key", *IDENTITY["evses"]]]
     frame = frame.merge(names, on="evse_key", how="left").sort_values(["evse_key", "local_date"])
@@ -221,9 +213,9 @@ def _evses(
     for name in IDENTITY["evses"]:
         frame[name] = frame["evse_key"].map(names[name])
 
-    day_sums = (
-        candidate.tables["evse_days"].to_pandas().groupby("evse_key")[list(STATUS_SECONDS)].sum()
-    ).reindex(frame["evse_key"])
+    day_sums = (candidate.tables["evse_days"].to_pandas().groupby("evse_key")[list(STATUS_SECONDS)].sum()).reindex(
+        frame["evse_key"]
+    )
     monthly = frame[list(STATUS_SECONDS)].to_numpy("float64")
     gap = np.abs(day_sums.fillna(0).to_numpy("float64") - monthly)
     frame["daily_difference_seconds"] = gap.max(axis=1, initial=0.0)

@@ -222,9 +222,7 @@ def _finding(table: str, frame: pd.DataFrame, expectation: Expectation, result: 
     if error is not None:
         return finding.model_copy(update={"error": error})
     indexes = outcome.get("partial_unexpected_index_list") or []
-    examples = tuple(
-        _example(table, frame, index, _columns(expectation)) for index in indexes[:EXAMPLE_COUNT]
-    )
+    examples = tuple(_example(table, frame, index, _columns(expectation)) for index in indexes[:EXAMPLE_COUNT])
     return finding.model_copy(
         update={
             "error": None,

@@ -85,9 +85,7 @@ def _row(finding: FindingLike) -> str:
 def _table(caption: str, findings: Iterable[FindingLike]) -> str:
     head = "<tr><th>Outcome<th>Severity<th>Expectation<th>What must hold<th>Rows<th>Failed</tr>"
     rows = "\n".join(_row(finding) for finding in findings)
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead>{head}</thead><tbody>\n{rows}\n</tbody></table>"
-    )
+    return f"<table><caption>{escape(caption)}</caption><thead>{head}</thead><tbody>\n{rows}\n</tbody></table>"
 
 
 def render(header: CandidateHeader, findings: Iterable[FindingLike]) -> str:

@@ -48,9 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         ("select", "only set the month's rows aside, for `python -m expectations check`"),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "--recipient", required=True, metavar="ID", help="a block of config/recipients.yml"
-        )
+        command.add_argument("--recipient", required=True, metavar="ID", help="a block of config/recipients.yml")
         command.add_argument("--month", required=True, type=_month, metavar="YYYY-MM")
         if name == "build":
             command.add_argument(
@@ -59,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="TEXT",
                 help="why a month that is already published is published again",
             )
-    listing = commands.add_parser(
-        "list", help="list the published packages", description="List the packages."
-    )
+    listing = commands.add_parser("list", help="list the published packages", description="List the packages.")
     listing.add_argument("--recipient", metavar="ID", help="only of this recipient")
     return parser
 

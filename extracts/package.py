@@ -93,10 +93,7 @@ def _pooled(rows: Iterable[dict[str, Any]], rule_set: str) -> dict[str, Any]:
         "site_count": len(rows),
         "evse_count": sum(row["evse_count"] for row in rows),
         **{name: None if ratio is None else float(ratio) for name, ratio in told.items()},
-        **{
-            name: seconds[name]
-            for name in ("in_service_seconds", "measured_seconds", "up_seconds", "down_seconds")
-        },
+        **{name: seconds[name] for name in ("in_service_seconds", "measured_seconds", "up_seconds", "down_seconds")},
         "not_known_seconds": seconds["unknown_seconds"] + seconds["missing_seconds"],
     }
 
@@ -141,9 +138,7 @@ def manifest(
 ) -> bytes:
     """The package's description of itself."""
     header = candidate.header
-    rows = {
-        f"{level}.{kind}": candidate.tables[level].num_rows for level in LEVELS for kind in ("csv", "parquet")
-    }
+    rows = {f"{level}.{kind}": candidate.tables[level].num_rows for level in LEVELS for kind in ("csv", "parquet")}
     document = {
         "schema_version": SCHEMA_VERSION,
         "recipient_id": header.recipient_id,

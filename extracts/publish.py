@@ -85,9 +85,7 @@ def _remove_leftovers(path: str, store: ObjectStore, lock: Lock) -> None:
 def _write(path: str, files: dict[str, bytes], store: ObjectStore) -> None:
     for name, content in sorted(files.items()):
         if not store.create(f"{path}/{name}", content):
-            raise PublishError(
-                f"{path}/{name} is already there: another run writes this package; run it again"
-            )
+            raise PublishError(f"{path}/{name} is already there: another run writes this package; run it again")
     for name, content in sorted(files.items()):
         written = store.get(f"{path}/{name}")
         if hashlib.sha256(written).digest() != hashlib.sha256(content).digest():

@@ -98,7 +98,5 @@ def recipient(recipient_id: str, path: Path | None = None) -> Recipient:
     """Return one recipient. Raises ``ConfigError`` naming those that exist."""
     known = load_recipients(path)
     if recipient_id not in known:
-        raise ConfigError(
-            f"{path or recipients_path()}: no recipient '{recipient_id}'; there are {', '.join(known)}"
-        )
+        raise ConfigError(f"{path or recipients_path()}: no recipient '{recipient_id}'; there are {', '.join(known)}")
     return known[recipient_id]

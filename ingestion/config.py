@@ -10,12 +10,31 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
+from ingestion.times import is_time_zone
 from warehouse.connection import REPOSITORY
 from warehouse.strict_yaml import ConfigError, expand_environment, explain, read_strict_yaml
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
+
+
+def _must_be_time_zone(name: str) -> str:
+    if not is_time_zone(name):
+        raise ValueError(f"'{name}' is not an IANA time zone")
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_must_be_time_zone)]
 
 
 class _Strict(BaseModel):
@@ -27,9 +46,9 @@ class _Feed(_Strict):
     """Which seed rows map this feed's words (``dbt_project/seeds/status_profiles.csv``)."""
     liveness_seconds: int = Field(gt=0)
     """How long the last contact proves that silence means unchanged."""
-    time_zone: str | None = None
+    time_zone: TimeZone | None = None
     """IANA zone of sites that state none; without it such a site is quarantined."""
-    naive_time_zone: str = "UTC"
+    naive_time_zone: TimeZone = "UTC"
     """IANA zone of timestamps that carry none."""
     ended_at: AwareDatetime | None = None
     """The agreed end of the feed: its EVSEs are not in service for us from then on."""
@@ -107,5 +126,3 @@ def secret(name: str) -> str:
     if file := os.environ.get(f"{name}_FILE"):
         return Path(file).read_text(encoding="utf-8").strip()
     raise ConfigError(f"secret {name} is not set (environment variable {name} or {name}_FILE)")
-
-

@@ -116,6 +116,10 @@ class PolledFeed(Protocol):
         """Ask once. Raises ``FeedError`` for anything short of a complete answer."""
         ...
 
+    def forget(self) -> None:
+        """Read the next answer in full, whatever the last one was."""
+        ...
+
     def close(self) -> None:
         """Give back connections."""
         ...

@@ -41,7 +41,7 @@ def psql(role: Role, arguments: list[str]) -> None:
     else:
         address = url_without_password(server, role)
     program = server.binary("psql")
-    os.execve(program, [str(program), address, *arguments], environment)  # noqa: S606
+    os.execve(program, [str(program), address, *arguments], environment)
 
 
 def _whisper(message: str) -> None:

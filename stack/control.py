@@ -86,7 +86,9 @@ def ended_by_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def not_to_be_interrupted() -> Iterator[None]:
     """A second Ctrl-C while things are being stopped does not leave half of them running."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:

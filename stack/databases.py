@@ -98,9 +98,7 @@ def _say(message: str) -> None:
 
 
 def _description(server: EmbeddedPostgres) -> dict[str, object]:
-    logins = {
-        role.value: {"user": login_of(role), "password": server.password(login_of(role))} for role in Role
-    }
+    logins = {role.value: {"user": login_of(role), "password": server.password(login_of(role))} for role in Role}
     return {"host": HOST, "port": server.port, "database": WAREHOUSE, "roles": logins}
 
 

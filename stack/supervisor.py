@@ -97,9 +97,7 @@ class Supervisor:
             if running.restart_at is None:
                 code = running.child.poll()
                 if code is None:
-                    if not running.is_known_healthy and self.check(
-                        running.process.health, running.started_at
-                    ):
+                    if not running.is_known_healthy and self.check(running.process.health, running.started_at):
                         running.is_known_healthy = True
                         self.say(f"{name} is healthy again")
                     continue
@@ -108,9 +106,7 @@ class Supervisor:
                 pause = min(self.first_pause_seconds * 2**running.deaths, LONGEST_PAUSE_SECONDS)
                 running.deaths += 1
                 running.restart_at = now + pause
-                self.say(
-                    f"{name} ended ({_how_it_ended(code)}), restart in {pause:.0f} s; its log: {self._log(name)}"
-                )
+                self.say(f"{name} ended ({_how_it_ended(code)}), restart in {pause:.0f} s; its log: {self._log(name)}")
             elif now >= running.restart_at:
                 # Workers of the dead one may still be there.
                 stop_recorded(name, self.run_dir, self.say, self.term_seconds)
@@ -125,9 +121,7 @@ class Supervisor:
         """Stop all in their order; each gets SIGTERM alone, and after a while its whole session SIGKILL."""
         for process in sorted(self.processes, key=lambda one: one.stop_order):
             running = self._running.pop(process.name, None)
-            stop_recorded(
-                process.name, self.run_dir, self.say, self.term_seconds, running.child if running else None
-            )
+            stop_recorded(process.name, self.run_dir, self.say, self.term_seconds, running.child if running else None)
 
     def _log(self, name: str) -> Path:
         return self.log_dir / f"{name}.log"
@@ -167,9 +161,7 @@ class Supervisor:
                     self.say(f"{name} is healthy after {time.monotonic() - began:.1f} s")
             if waiting and time.monotonic() - began > self.healthy_seconds:
                 names = ", ".join(waiting)
-                raise SupervisorError(
-                    f"not healthy after {self.healthy_seconds:.0f} s: {names}; logs: {self.log_dir}"
-                )
+                raise SupervisorError(f"not healthy after {self.healthy_seconds:.0f} s: {names}; logs: {self.log_dir}")
             if waiting:
                 time.sleep(POLL_SECONDS)
 

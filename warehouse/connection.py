@@ -13,6 +13,7 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from sqlalchemy import URL, make_url
@@ -81,8 +82,10 @@ def warehouse_url(role: Role) -> URL:
 
 def connect(role: Role) -> psycopg.Connection:
     """Open a psycopg connection as ``role``; the caller closes it (use it as a context manager)."""
-    url = warehouse_url(role).set(drivername="postgresql")
-    return psycopg.connect(
-        url.render_as_string(hide_password=False),
-        application_name=f"chargeatlarge-{role.value}",
-    )
+    url = warehouse_url(role)
+    arguments: dict[str, Any] = {
+        **url.query,
+        **url.translate_connect_args(username="user", database="dbname"),
+        "application_name": f"chargeatlarge-{role.value}",
+    }
+    return psycopg.connect(**arguments)

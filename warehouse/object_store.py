@@ -103,9 +103,7 @@ def open_store(url: str | None = None) -> ObjectStore:
             return ObjectStore(LocalStore(folder, mkdir=True), folder)
     place = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
     if not parts.scheme:
-        raise ObjectStoreError(
-            "object store: the URL has no scheme: write file:///folder, az://... or s3://..."
-        )
+        raise ObjectStoreError("object store: the URL has no scheme: write file:///folder, az://... or s3://...")
     with _explained(f"open {place}"):
         try:
             return ObjectStore(from_url(url), place)

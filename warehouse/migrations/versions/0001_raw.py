@@ -25,9 +25,10 @@ create table raw.feed (
     poll_seconds integer check (poll_seconds > 0),
     liveness_seconds integer not null check (liveness_seconds > 0),
     ended_at timestamptz,
-    recorded_at timestamptz not null default now()
+    settings_changed_at timestamptz
 );
-comment on table raw.feed is 'Feed registry: the settings in force of each feed, from config/cpos/. recorded_at moves when a setting does.';
+comment on table raw.feed is 'Feed registry: the settings in force of each feed, from config/cpos/.';
+comment on column raw.feed.settings_changed_at is 'When a setting that moves time (liveness, end) last changed; null: never.';
 
 create table raw.site (
     site_key integer generated always as identity primary key,
@@ -104,7 +105,6 @@ create table raw.status_change (
 ) partition by range (observed_at);
 comment on table raw.status_change is 'What an EVSE became, and when. status_word is the source''s own word; null: it was absent from a complete contact.';
 create index on raw.status_change (recorded_at);
-create table raw.status_change_rest partition of raw.status_change default;
 
 create table raw.feed_contact (
     feed_key smallint not null,
@@ -122,7 +122,6 @@ create table raw.feed_contact (
 ) partition by range (contact_from);
 comment on table raw.feed_contact is 'When a feed was asked or held, and whether it answered in full. A poll is an instant, a stream an interval.';
 create index on raw.feed_contact (recorded_at);
-create table raw.feed_contact_rest partition of raw.feed_contact default;
 
 create table raw.quarantine (
     quarantine_key bigint generated always as identity primary key,
@@ -160,9 +159,8 @@ declare
     part text;
     parent text;
 begin
-    -- Years outside this range are a clock gone wrong: such rows stay in the default partition.
     if first_at < '2000-01-01' or last_at >= '2100-01-01' then
-        return;
+        raise exception 'rows from % to %: a clock gone wrong', first_at, last_at;
     end if;
     while month_start <= last_at at time zone 'UTC' loop
         foreach parent in array array['status_change', 'feed_contact'] loop
@@ -234,6 +232,36 @@ where change.status_word is not null
 comment on view raw.observation is 'What was known of each EVSE at each complete contact, and each change told between them: the polls, listed again.';
 """
 
+STATE = """
+comment on schema state is 'What the last finished transformation left behind; written in one transaction at its end';
+create table state.transform_run (
+    run_key integer generated always as identity primary key,
+    started_at timestamptz not null,
+    finished_at timestamptz not null,
+    as_of timestamptz not null,
+    is_full_refresh boolean not null,
+    code_sha256 text not null
+);
+create table state.model_run (
+    run_key integer not null references state.transform_run,
+    model text not null,
+    status text not null,
+    seconds double precision not null,
+    row_count bigint,
+    primary key (run_key, model)
+);
+create table state.applied_island (
+    feed_key smallint not null,
+    alive_from timestamptz not null,
+    complete_from timestamptz,
+    alive_until timestamptz not null,
+    primary key (feed_key, alive_from)
+);
+alter table state.transform_run owner to transform;
+alter table state.model_run owner to transform;
+alter table state.applied_island owner to transform;
+"""
+
 GRANTS = """
 grant usage on schema raw to ingest, transform;
 grant select, insert on all tables in schema raw to ingest;
@@ -261,6 +289,9 @@ def upgrade() -> None:
         "do $$ begin execute format('grant connect on database %I to ingest, transform, analyst, portal, extract',"
         " current_database()); end $$"
     )
+    op.execute(
+        "do $$ begin execute format('grant temporary on database %I to ingest, transform', current_database()); end $$"
+    )
     op.execute(TABLES)
     op.execute(FUNCTIONS)
     op.execute(GRANTS)
@@ -269,9 +300,9 @@ def upgrade() -> None:
         "do $$ begin grant pg_read_all_stats to current_user; exception when insufficient_privilege then"
         " raise notice 'without pg_read_all_stats all roles must be used through one login (WAREHOUSE_URL)'; end $$"
     )
-    for schema in ("staging", "intermediate", "marts", "live"):
+    for schema in ("state", "staging", "intermediate", "marts", "live"):
         op.execute(f"create schema {schema} authorization transform")
-        op.execute(f"comment on schema {schema} is 'Built by dbt'")
+    op.execute(STATE)
     op.execute("grant usage on schema marts to analyst, extract")
     op.execute("grant usage on schema live to portal, analyst")
     op.execute("alter default privileges for role transform in schema marts grant select on tables to analyst, extract")

@@ -1,0 +1,64 @@
+"""One DAG per file in `config/cpos/`: `ingest_<cpo_id>`. Kind: **now** (what was not collected in time is gone).
+
+A run is one collection window. It imports the hand-over folders that wait below `var/inbox/<cpo_id>/`, and polls the feed until half a minute after
+the next window has begun. Overlapping runs and retries write nothing twice.
+
+**When a run fails**: its log says whether the CPO's file, its feed or the warehouse is at fault. Mend that and trigger a new run; clearing an old
+run does not bring lost time back, which stays `missing`. Records that could not be taken: `python -m ingestion quarantine --cpo <cpo_id>`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from ingestion.config import cpo_ids
+
+
+def make_dag(cpo_id: str) -> DAG:
+    """The DAG of one CPO; reads no more than the file's name."""
+    observations = Asset(f"raw/{cpo_id}")
+    with DAG(
+        dag_id=f"ingest_{cpo_id}",
+        description=f"Collect what {cpo_id} sends into raw",
+        doc_md=__doc__,
+        schedule=CronTriggerTimetable("*/15 * * * *", timezone="UTC"),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=2,
+        dagrun_timeout=timedelta(minutes=30),
+        default_args={"owner": "data-engineering", "retries": 2, "retry_delay": timedelta(seconds=10)},
+        tags=["ingest", "kind:now", "impact:high"],
+    ) as dag:
+
+        @task(outlets=[observations], execution_timeout=timedelta(minutes=25))
+        def import_history() -> None:
+            """Import hand-over folders that wait; skip when there are none."""
+            from ingestion.runs import import_waiting_files
+
+            imported = import_waiting_files(cpo_id)
+            if not imported:
+                raise AirflowSkipException("no hand-over folder waits")
+            get_current_context()["outlet_events"][observations].extra = {"imported": [str(one) for one in imported]}
+
+        @task(outlets=[observations], execution_timeout=timedelta(minutes=20))
+        def collect() -> None:
+            """Poll the feed for the run's window; skip when the feed is not polled; fail when no poll succeeded."""
+            from ingestion.runs import NotPolledError, collect_window
+
+            context = get_current_context()
+            try:
+                totals = collect_window(cpo_id, context["dag_run"].run_after)
+            except NotPolledError as reason:
+                raise AirflowSkipException(str(reason)) from reason
+            context["outlet_events"][observations].extra = {"collected": str(totals)}
+
+        import_history()
+        collect()
+    return dag
+
+
+for each_cpo in cpo_ids():
+    globals()[f"ingest_{each_cpo}"] = make_dag(each_cpo)

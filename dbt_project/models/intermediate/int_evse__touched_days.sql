@@ -1,0 +1,143 @@
+with services as (
+
+    select * from {{ ref('int_evse__service') }}
+
+),
+
+islands as (
+
+    select * from {{ ref('int_feed__contact_islands') }}
+
+),
+
+changes as (
+
+    select * from {{ ref('stg_status_change') }}
+
+),
+
+versions as (
+
+    select * from {{ ref('stg_asset_version') }}
+
+),
+
+-- A change counts from its own time to the EVSE's next observation.
+by_changes as (
+
+    select
+        changes.evse_key,
+        changes.observed_at as touched_from,
+        coalesce(next_change.observed_at, {{ as_of() }}) as touched_until
+    from changes
+    left join lateral (
+        select following.observed_at
+        from {{ ref('stg_status_change') }} as following
+        where following.evse_key = changes.evse_key
+            and following.observed_at_exact >= changes.observed_at + interval '1 second'
+        order by following.observed_at_exact
+        limit 1
+    ) as next_change on true
+    where changes.recorded_at > {{ previous_as_of() }}
+        and {{ previous_as_of() }} > '-infinity'
+
+),
+
+by_contact as (
+
+    select
+        services.evse_key,
+        islands.changed_from as touched_from,
+        least(islands.alive_until, {{ as_of() }}) as touched_until
+    from islands
+    inner join services on services.feed_key = islands.feed_key
+    where islands.changed_from is not null
+        and {{ previous_as_of() }} > '-infinity'
+
+),
+
+by_time as (
+
+    select
+        evse_key,
+        {{ previous_as_of() }} as touched_from,
+        {{ as_of() }} as touched_until
+    from services
+
+),
+
+-- A description that moves days or service moves all days of the EVSE.
+described_before as (
+
+    select distinct on (evse_key)
+        evse_key,
+        time_zone,
+        commissioned_on
+    from versions
+    where recorded_at <= {{ previous_as_of() }}
+    order by evse_key, is_listed desc, valid_from desc, asset_version_key desc
+
+),
+
+described_anew as (
+
+    select distinct evse_key
+    from versions
+    where recorded_at > {{ previous_as_of() }}
+
+),
+
+by_description as (
+
+    select
+        services.evse_key,
+        '-infinity'::timestamptz as touched_from,
+        {{ as_of() }} as touched_until
+    from described_anew
+    inner join services on services.evse_key = described_anew.evse_key
+    left join described_before on described_before.evse_key = services.evse_key
+    where (described_before.time_zone, described_before.commissioned_on)
+        is distinct from (services.time_zone, services.commissioned_on)
+
+),
+
+touched as (
+
+    select * from by_changes
+    union all
+    select * from by_contact
+    union all
+    select * from by_time
+    union all
+    select * from by_description
+
+),
+
+dated as (
+
+    select distinct
+        touched.evse_key,
+        greatest(
+            (touched.touched_from at time zone services.time_zone)::date,
+            (services.in_service_from at time zone services.time_zone)::date
+        ) as first_date,
+        ((touched.touched_until - interval '1 second') at time zone services.time_zone)::date as last_date
+    from touched
+    inner join services on services.evse_key = touched.evse_key
+    where touched.touched_until > services.in_service_from
+
+),
+
+days as (
+
+    select distinct
+        dated.evse_key,
+        listed.local_time::date as local_date
+    from dated
+    cross join lateral generate_series(
+        dated.first_date::timestamp, dated.last_date::timestamp, interval '1 day'
+    ) as listed (local_time)
+
+)
+
+select * from days

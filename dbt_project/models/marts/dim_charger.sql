@@ -1,0 +1,19 @@
+with connectors as (
+
+    select * from {{ ref('int_connector__current') }}
+
+),
+
+described as (
+
+    select distinct on (charger_key)
+        charger_key,
+        site_key,
+        feed_key::integer as cpo_key,
+        charger_id
+    from connectors
+    order by charger_key, is_listed desc, valid_from desc, asset_version_key desc
+
+)
+
+select * from described

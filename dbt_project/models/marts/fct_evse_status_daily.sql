@@ -1,0 +1,37 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ delete_touched_days() }}",
+    indexes=[{'columns': ['evse_key', 'local_date', 'status'], 'unique': true}, {'columns': ['local_date']}],
+) }}
+
+with spans as (
+
+    select * from {{ ref('int_evse__status_span') }}
+
+),
+
+touched as (
+
+    select * from {{ ref('int_evse__touched_days') }}
+
+),
+
+daily as (
+
+    select
+        spans.evse_key,
+        spans.local_date,
+        spans.status,
+        sum(spans.seconds)::integer as seconds
+    from spans
+    inner join touched
+        on touched.evse_key = spans.evse_key and touched.local_date = spans.local_date
+    -- Time in which the EVSE is not in service is nobody's uptime or downtime.
+    where spans.status not in ('planned', 'removed')
+    group by 1, 2, 3
+
+)
+
+select * from daily

@@ -1,0 +1,7 @@
+select
+    feed_key,
+    cpo_id,
+    cpo_name,
+    liveness_seconds,
+    date_trunc('second', ended_at) as ended_at
+from {{ source('raw', 'feed') }}

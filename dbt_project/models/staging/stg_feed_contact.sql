@@ -1,0 +1,9 @@
+select
+    feed_key,
+    contact_key,
+    date_trunc('second', contact_from) as contact_from,
+    date_trunc('second', contact_until) as contact_until,
+    outcome,
+    recorded_at
+from {{ source('raw', 'feed_contact') }}
+where recorded_at <= {{ as_of() }} and contact_from < {{ as_of() }}

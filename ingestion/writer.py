@@ -1,0 +1,496 @@
+"""The one way into ``raw.*``: a transaction per poll or per file, by COPY, safe to repeat.
+
+Changes are written against what was in force at their own time, so that overlapping collectors, retries and late answers
+add nothing that was already known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from ingestion.config import CpoConfig
+from ingestion.model import Asset, Contact, Observation, Outcome, Poll, Rejected
+
+PAYLOAD_LIMIT = 64_000
+"""Characters of a quarantined record that are kept; a longer one is cut, and says so."""
+
+
+@dataclass
+class Written:
+    """What one transaction added, and what it knew already."""
+
+    assets: int = 0
+    changes: int = 0
+    contacts: int = 0
+    quarantined: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(
+            self.assets + other.assets,
+            self.changes + other.changes,
+            self.contacts + other.contacts,
+            self.quarantined + other.quarantined,
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.assets} asset versions, {self.changes} changes, {self.contacts} contacts, "
+            f"{self.quarantined} quarantined"
+        )
+
+
+def register_feed(connection: psycopg.Connection, config: CpoConfig) -> int:
+    """Write the feed's settings in force; return its key."""
+    feed = config.feed
+    with connection.transaction():
+        row = connection.execute(
+            """
+            insert into raw.feed as known (
+                feed_id, cpo_id, cpo_name, kind, protocol_version, status_profile, poll_seconds, liveness_seconds, ended_at
+            )
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+            on conflict (feed_id) do update set
+                cpo_name = excluded.cpo_name,
+                kind = excluded.kind,
+                protocol_version = excluded.protocol_version,
+                status_profile = excluded.status_profile,
+                poll_seconds = excluded.poll_seconds,
+                liveness_seconds = excluded.liveness_seconds,
+                ended_at = excluded.ended_at,
+                settings_changed_at = case
+                    when (known.liveness_seconds, known.ended_at)
+                        is distinct from (excluded.liveness_seconds, excluded.ended_at)
+                    then now() else known.settings_changed_at
+                end
+            returning feed_key
+            """,
+            (
+                config.cpo_id,
+                config.cpo_id,
+                config.name,
+                feed.kind,
+                getattr(feed, "version", None),
+                feed.status_profile,
+                getattr(feed, "poll_seconds", None),
+                feed.liveness_seconds,
+                feed.ended_at,
+            ),
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+class Writer:
+    """Writes one feed's batches. Holds no state that the database does not hold."""
+
+    def __init__(self, connection: psycopg.Connection, config: CpoConfig) -> None:
+        self._connection = connection
+        self._profile = config.feed.status_profile
+        self.feed_key = register_feed(connection, config)
+
+    @contextmanager
+    def batch(self, status_profile: str | None = None) -> Iterator[Batch]:
+        """One transaction that no other writer of this feed overlaps."""
+        with self._connection.transaction():
+            self._connection.execute("select pg_advisory_xact_lock(%s, %s)", (0x5752, self.feed_key))
+            yield Batch(self._connection, self.feed_key, status_profile or self._profile)
+
+    def write_poll(self, poll: Poll, contact_at: datetime, received_at: datetime) -> Written:
+        """Store one complete answer: assets that are new or differ, changes against the state at ``contact_at``, and the contact.
+
+        An EVSE that had a status and is not in the answer becomes absent (``status_word`` null).
+        """
+        with self.batch() as batch:
+            if not poll.is_unchanged:
+                batch.add_assets(poll.assets, received_at, is_whole_evse=True)
+                batch.add_full_state(poll.statuses, contact_at, received_at)
+            batch.add_rejected(poll.rejected, contact_at)
+            batch.add_contacts(
+                [
+                    Contact(
+                        contact_from=contact_at,
+                        contact_until=contact_at,
+                        outcome=Outcome.COMPLETE,
+                        received_at=received_at,
+                        evse_count=None if poll.is_unchanged else len(poll.statuses),
+                        body_sha256=poll.body_sha256,
+                    )
+                ]
+            )
+        return batch.written
+
+    def write_failure(self, contact_at: datetime, received_at: datetime, detail: str) -> Written:
+        """Store that the feed was asked and did not answer in full."""
+        with self.batch() as batch:
+            batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail[:500])])
+        return batch.written
+
+    def last_body(self, before: datetime) -> bytes | None:
+        """Hash of the latest complete answer known before ``before``, by whichever collector."""
+        row = self._connection.execute(
+            """
+            select body_sha256 from raw.feed_contact
+            where feed_key = %s and outcome = 'complete' and contact_from < %s and contact_from > %s - interval '1 day'
+            order by contact_from desc limit 1
+            """,
+            (self.feed_key, before, before),
+        ).fetchone()
+        self._connection.commit()
+        return None if row is None or row[0] is None else bytes(row[0])
+
+
+class Batch:
+    """The statements of one transaction. Made by `Writer.batch`."""
+
+    def __init__(self, connection: psycopg.Connection, feed_key: int, status_profile: str) -> None:
+        self._connection = connection
+        self._feed_key = feed_key
+        self._profile = status_profile
+        self.written = Written()
+
+    def evse_keys(self) -> dict[str, int]:
+        """All EVSEs of the feed: identity to key."""
+        rows = self._connection.execute(
+            "select evse_ref, evse_key from raw.evse where feed_key = %s", (self._feed_key,)
+        )
+        return dict(rows.fetchall())
+
+    def evses_by_id(self) -> dict[str, set[str]]:
+        """Case-folded ``evse_id`` to the identities that carry it."""
+        found: dict[str, set[str]] = {}
+        rows = self._connection.execute(
+            """
+            select distinct lower(trim(asset.evse_id)), evse.evse_ref
+            from raw.asset_version as asset
+            inner join raw.evse as evse on evse.evse_key = asset.evse_key
+            where asset.feed_key = %s
+            """,
+            (self._feed_key,),
+        )
+        for evse_id, evse_ref in rows:
+            found.setdefault(evse_id.casefold(), set()).add(evse_ref)
+        return found
+
+    def add_assets(self, assets: Iterable[Asset], received_at: datetime, *, is_whole_evse: bool) -> None:
+        """Store each description that differs from the one in force at its time.
+
+        With ``is_whole_evse`` a connector that is missing from an EVSE described by ``assets`` is stored as not listed any more.
+        """
+        assets = list(assets)
+        if not assets:
+            return
+        self._connection.execute(
+            """
+            create temporary table incoming_asset (
+                position integer, site_ref text, charger_ref text, evse_ref text, connector_ref text,
+                valid_from timestamptz, document jsonb, content_sha256 bytea
+            ) on commit drop
+            """
+        )
+        with self._connection.cursor().copy(
+            "copy incoming_asset (position, site_ref, charger_ref, evse_ref, connector_ref, valid_from, document,"
+            " content_sha256) from stdin"
+        ) as copy:
+            for position, asset in enumerate(assets):
+                document, digest = _describe(asset)
+                copy.write_row(
+                    (
+                        position,
+                        asset.site_ref,
+                        asset.charger_ref,
+                        asset.evse_ref,
+                        asset.connector_ref,
+                        asset.valid_from or received_at,
+                        Jsonb(document),
+                        digest,
+                    )
+                )
+        for kind in ("site", "charger", "evse"):
+            self._connection.execute(
+                f"""
+                insert into raw.{kind} (feed_key, {kind}_ref)
+                select %s, {kind}_ref from incoming_asset group by {kind}_ref order by min(position)
+                on conflict do nothing
+                """,
+                (self._feed_key,),
+            )
+        self._connection.execute(
+            """
+            insert into raw.connector (evse_key, connector_ref)
+            select evse.evse_key, incoming.connector_ref
+            from incoming_asset as incoming
+            inner join raw.evse as evse on evse.feed_key = %s and evse.evse_ref = incoming.evse_ref
+            group by evse.evse_key, incoming.connector_ref
+            order by min(incoming.position)
+            on conflict do nothing
+            """,
+            (self._feed_key,),
+        )
+        added = self._connection.execute(_INSERT_ASSETS, {"feed_key": self._feed_key, "received_at": received_at})
+        self.written.assets += added.rowcount
+        if is_whole_evse:
+            unlisted = self._connection.execute(
+                _UNLIST_CONNECTORS, {"feed_key": self._feed_key, "received_at": received_at}
+            )
+            self.written.assets += unlisted.rowcount
+        self._connection.execute("drop table incoming_asset")
+
+    def add_full_state(
+        self, statuses: dict[str, tuple[str, datetime | None]], contact_at: datetime, received_at: datetime
+    ) -> None:
+        """Store what a complete answer changed: words that differ from the state at ``contact_at``, and EVSEs that are gone."""
+        known: dict[int, str | None] = dict(
+            self._connection.execute(_STATE_AT, {"feed_key": self._feed_key, "at": contact_at}).fetchall()
+        )
+        keys = self.evse_keys()
+        by_key = {keys[evse_ref]: status for evse_ref, status in statuses.items()}
+        changes: list[tuple[int, datetime, str | None, datetime, datetime | None]] = [
+            (key, contact_at, word, received_at, updated_at)
+            for key, (word, updated_at) in by_key.items()
+            if key not in known or known[key] != word
+        ]
+        changes += [
+            (key, contact_at, None, received_at, None)
+            for key, word in known.items()
+            if key not in by_key and word is not None
+        ]
+        self.add_changes(changes)
+
+    def add_observations(self, observations: Iterable[Observation]) -> None:
+        """Store observations as they are told; one that is known already adds nothing. All EVSEs must be known."""
+        keys = self.evse_keys()
+        self.add_changes(
+            (
+                keys[observation.evse_ref],
+                observation.observed_at,
+                observation.status_word,
+                observation.received_at,
+                observation.source_updated_at,
+            )
+            for observation in observations
+        )
+
+    def add_changes(self, changes: Iterable[tuple[int, datetime, str | None, datetime, datetime | None]]) -> None:
+        """Store rows (evse_key, observed_at, status_word, received_at, source_updated_at)."""
+        self._connection.execute(
+            """
+            create temporary table if not exists incoming_change (
+                position integer generated always as identity, evse_key integer, observed_at timestamptz,
+                status_word text, received_at timestamptz, source_updated_at timestamptz
+            ) on commit drop
+            """
+        )
+        self._connection.execute("truncate incoming_change restart identity")
+        with self._connection.cursor().copy(
+            "copy incoming_change (evse_key, observed_at, status_word, received_at, source_updated_at) from stdin"
+        ) as copy:
+            for change in changes:
+                copy.write_row(change)
+        self._ensure_partitions("incoming_change", "observed_at", "observed_at")
+        added = self._connection.execute(
+            """
+            insert into raw.status_change (
+                evse_key, observed_at, feed_key, status_word, status_profile, received_at, source_updated_at
+            )
+            select evse_key, observed_at, %s, status_word, %s, received_at, source_updated_at
+            from incoming_change
+            order by observed_at, position
+            on conflict do nothing
+            """,
+            (self._feed_key, self._profile),
+        )
+        self.written.changes += added.rowcount
+        self._connection.execute(
+            """
+            insert into raw.evse_latest as known (
+                evse_key, feed_key, status_word, status_profile, observed_at, received_at
+            )
+            select distinct on (evse_key) evse_key, %s, status_word, %s, observed_at, received_at
+            from incoming_change
+            order by evse_key, observed_at desc, position desc
+            on conflict (evse_key) do update set
+                status_word = excluded.status_word,
+                status_profile = excluded.status_profile,
+                observed_at = excluded.observed_at,
+                received_at = excluded.received_at
+            where excluded.observed_at >= known.observed_at
+            """,
+            (self._feed_key, self._profile),
+        )
+
+    def add_contacts(self, contacts: Iterable[Contact]) -> None:
+        """Store contacts; one that is known already adds nothing."""
+        self._connection.execute(
+            """
+            create temporary table if not exists incoming_contact (
+                contact_from timestamptz, contact_until timestamptz, outcome text, evse_count integer,
+                body_sha256 bytea, detail text, received_at timestamptz
+            ) on commit drop
+            """
+        )
+        self._connection.execute("truncate incoming_contact")
+        with self._connection.cursor().copy("copy incoming_contact from stdin") as copy:
+            for contact in contacts:
+                copy.write_row(
+                    (
+                        contact.contact_from,
+                        contact.contact_until,
+                        contact.outcome.value,
+                        contact.evse_count,
+                        contact.body_sha256,
+                        contact.detail,
+                        contact.received_at,
+                    )
+                )
+        self._ensure_partitions("incoming_contact", "contact_from", "contact_until")
+        added = self._connection.execute(
+            """
+            insert into raw.feed_contact (
+                feed_key, contact_from, contact_until, outcome, evse_count, body_sha256, detail, received_at
+            )
+            select %s, contact_from, contact_until, outcome, evse_count, body_sha256, detail, received_at
+            from incoming_contact
+            order by contact_from, contact_until
+            on conflict do nothing
+            """,
+            (self._feed_key,),
+        )
+        self.written.contacts += added.rowcount
+
+    def add_rejected(self, rejected: Iterable[Rejected], seen_at: datetime) -> None:
+        """Quarantine records; one that is there already only moves its ``last_seen_at``."""
+        for record in rejected:
+            payload = record.payload
+            if len(payload) > PAYLOAD_LIMIT:
+                payload = payload[:PAYLOAD_LIMIT] + f" [cut: {len(record.payload)} characters]"
+            # A text column cannot hold NUL; the replacement shows where it stood.
+            payload = payload.replace("\x00", "\ufffd")
+            row = self._connection.execute(
+                """
+                insert into raw.quarantine as known (
+                    feed_key, source, record_ref, field, reason, payload, payload_sha256, first_seen_at, last_seen_at
+                )
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                on conflict (feed_key, source, record_ref, field, payload_sha256) do update set
+                    last_seen_at = greatest(known.last_seen_at, excluded.last_seen_at)
+                returning xmax = 0
+                """,
+                (
+                    self._feed_key,
+                    record.source,
+                    record.record_ref.replace("\x00", "\ufffd"),
+                    record.field,
+                    record.reason,
+                    payload,
+                    hashlib.sha256(record.payload.encode("utf-8", "surrogatepass")).digest(),
+                    seen_at,
+                    seen_at,
+                ),
+            ).fetchone()
+            self.written.quarantined += int(row is not None and row[0])
+
+    def _ensure_partitions(self, table: str, first: str, last: str) -> None:
+        self._connection.execute(
+            f"select raw.ensure_partitions(min({first}), max({last})) from {table} having count(*) > 0"
+        )
+
+
+def _describe(asset: Asset) -> tuple[dict[str, object], bytes]:
+    """Document and hash of everything a description says, without when it became true."""
+    document = asdict(asset)
+    del document["valid_from"]
+    document["power_kw"] = None if asset.power_kw is None else format(asset.power_kw.normalize(), "f")
+    document["commissioned_on"] = None if asset.commissioned_on is None else asset.commissioned_on.isoformat()
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False)
+    return document, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+_STATE_AT = """
+select latest.evse_key, latest.status_word
+from raw.evse_latest as latest
+where latest.feed_key = %(feed_key)s and latest.observed_at <= %(at)s
+union all
+-- Only when an answer is written after a later one: look up what was in force then.
+select latest.evse_key, earlier.status_word
+from raw.evse_latest as latest
+cross join lateral (
+    select change.status_word
+    from raw.status_change as change
+    where change.evse_key = latest.evse_key and change.observed_at <= %(at)s
+    order by change.observed_at desc, change.change_key desc
+    limit 1
+) as earlier
+where latest.feed_key = %(feed_key)s and latest.observed_at > %(at)s
+"""
+
+_ASSET_COLUMNS = """site_id, site_name, address, suburb, postcode, state, country, latitude, longitude, time_zone, charger_id,
+    evse_id, emi3_id, connector_id, connector_standard, power_kw, commissioned_on, attributes"""
+
+_INSERT_ASSETS = f"""
+insert into raw.asset_version (
+    feed_key, site_key, charger_key, evse_key, connector_key, valid_from, content_sha256, received_at,
+    {_ASSET_COLUMNS}
+)
+select
+    %(feed_key)s, site.site_key, charger.charger_key, evse.evse_key, connector.connector_key,
+    incoming.valid_from, incoming.content_sha256, %(received_at)s,
+    described.site_id, described.site_name, described.address, described.suburb, described.postcode, described.state,
+    described.country, described.latitude, described.longitude, described.time_zone, described.charger_id,
+    described.evse_id, described.emi3_id, described.connector_id, described.connector_standard, described.power_kw,
+    described.commissioned_on, described.attributes
+from incoming_asset as incoming
+inner join raw.site as site on site.feed_key = %(feed_key)s and site.site_ref = incoming.site_ref
+inner join raw.charger as charger on charger.feed_key = %(feed_key)s and charger.charger_ref = incoming.charger_ref
+inner join raw.evse as evse on evse.feed_key = %(feed_key)s and evse.evse_ref = incoming.evse_ref
+inner join raw.connector as connector
+    on connector.evse_key = evse.evse_key and connector.connector_ref = incoming.connector_ref
+cross join lateral jsonb_to_record(incoming.document) as described (
+    site_id text, site_name text, address text, suburb text, postcode text, state text, country text,
+    latitude double precision, longitude double precision, time_zone text, charger_id text, evse_id text, emi3_id text,
+    connector_id text, connector_standard text, power_kw numeric(9, 3), commissioned_on date, attributes jsonb
+)
+left join lateral (
+    select version.content_sha256, version.is_listed
+    from raw.asset_version as version
+    where version.connector_key = connector.connector_key and version.valid_from <= incoming.valid_from
+    order by version.valid_from desc, version.asset_version_key desc
+    limit 1
+) as in_force on true
+where in_force.content_sha256 is distinct from incoming.content_sha256 or not in_force.is_listed
+order by incoming.position
+on conflict do nothing
+"""
+
+_UNLIST_CONNECTORS = f"""
+insert into raw.asset_version (
+    feed_key, site_key, charger_key, evse_key, connector_key, valid_from, content_sha256, received_at, is_listed,
+    {_ASSET_COLUMNS}
+)
+select
+    version.feed_key, version.site_key, version.charger_key, version.evse_key, version.connector_key,
+    %(received_at)s, sha256(version.content_sha256 || 'not listed'), %(received_at)s, false,
+    {_ASSET_COLUMNS}
+from raw.connector as connector
+inner join raw.evse as evse on evse.evse_key = connector.evse_key and evse.feed_key = %(feed_key)s
+inner join lateral (
+    select every_version.*
+    from raw.asset_version as every_version
+    where every_version.connector_key = connector.connector_key
+    order by every_version.valid_from desc, every_version.asset_version_key desc
+    limit 1
+) as version on version.is_listed and version.valid_from < %(received_at)s
+where exists (select from incoming_asset as described where described.evse_ref = evse.evse_ref)
+    and not exists (
+        select from incoming_asset as described
+        where described.evse_ref = evse.evse_ref and described.connector_ref = connector.connector_ref
+    )
+on conflict do nothing
+"""

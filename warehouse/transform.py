@@ -1,0 +1,167 @@
+"""Run dbt on the warehouse: `raw` to `marts`, only what was touched since the last finished run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+
+from warehouse.connection import REPOSITORY, Role, connect, var_dir, warehouse_url
+
+PROJECT = REPOSITORY / "dbt_project"
+
+
+class TransformError(RuntimeError):
+    """dbt did not finish; the message names the nodes that failed."""
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """One finished run."""
+
+    as_of: datetime
+    is_full_refresh: bool
+    seconds: float
+    node_count: int
+
+
+def code_sha256() -> str:
+    """Hash of every statement and seed: when one changes, everything is computed anew."""
+    digest = hashlib.sha256()
+    for path in sorted(
+        (*PROJECT.glob("models/**/*.sql"), *PROJECT.glob("macros/**/*.sql"), *PROJECT.glob("seeds/*.csv"))
+    ):
+        digest.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> Transformed:
+    """Build and test all models; on success remember what they were built from.
+
+    ``as_of`` rebuilds the marts as they were at an earlier cut-off (it needs ``full_refresh``). Two runs at once: the second waits.
+    Raises ``TransformError``; the next run then recomputes all that this one would have.
+    """
+    if as_of is not None and (as_of.tzinfo is None or not full_refresh):
+        raise ValueError("as_of needs a UTC offset, and a full refresh")
+    with connect(Role.TRANSFORM) as connection:
+        connection.autocommit = True
+        connection.execute("select pg_advisory_lock(hashtext('chargeatlarge transform'))")
+        row = connection.execute("select clock_timestamp(), raw.settled_at()").fetchone()
+        assert row is not None
+        started_at, settled_at = row
+        as_of = (as_of or settled_at).replace(microsecond=0)
+        code = code_sha256()
+        previous = None if full_refresh else _previous_as_of(connection, code)
+        if previous is not None and as_of <= previous:
+            as_of = previous
+        results = _run_dbt(as_of, previous)
+        with connection.transaction():
+            _remember(connection, started_at, as_of, previous is None, code, results)
+        finished = connection.execute("select clock_timestamp()").fetchone()
+        assert finished is not None
+    return Transformed(as_of, previous is None, (finished[0] - started_at).total_seconds(), len(results))
+
+
+def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | None:
+    """Cut-off of the last finished run, or None when its results cannot be built upon."""
+    row = connection.execute(
+        """
+        select run.as_of
+        from state.transform_run as run
+        where run.code_sha256 = %s
+            and run.run_key = (select max(run_key) from state.transform_run)
+            and not exists (select from raw.feed where settings_changed_at > run.as_of)
+        """,
+        (code,),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def _run_dbt(as_of: datetime, previous: datetime | None) -> list[tuple[str, str, float, int | None]]:
+    """Invoke dbt in this process; return (node, status, seconds, rows) of every node."""
+    # Seconds to import: only when it runs.
+    from dbt.cli.main import dbtRunner
+
+    url = warehouse_url(Role.TRANSFORM)
+    target = var_dir() / "dbt"
+    environment = {
+        "DBT_HOST": url.host or "",
+        "DBT_PORT": str(url.port or 5432),
+        "DBT_USER": url.username or "",
+        "DBT_ENV_SECRET_PASSWORD": url.password or "",
+        "DBT_DBNAME": url.database or "",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    arguments = [
+        "build",
+        "--project-dir", str(PROJECT),
+        "--profiles-dir", str(PROJECT),
+        "--target-path", str(target / "target"),
+        "--log-path", str(target / "logs"),
+        "--no-version-check",
+        "--vars", f'{{"as_of": "{as_of.isoformat()}", "previous_as_of": "{previous.isoformat() if previous else ""}"}}',
+    ]  # fmt: skip
+    if previous is None:
+        arguments.append("--full-refresh")
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        result = dbtRunner().invoke(arguments)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+    nodes = [] if result.result is None else list(result.result)
+    if not result.success:
+        failed = [
+            f"{node.node.unique_id}: {node.message}"
+            for node in nodes
+            if node.status in ("error", "fail", "runtime error")
+        ]
+        raise TransformError("\n".join(failed) or str(result.exception))
+    return [
+        (node.node.unique_id, str(node.status), float(node.execution_time), _row_count(node.adapter_response))
+        for node in nodes
+    ]
+
+
+def _row_count(response: dict[str, object]) -> int | None:
+    count = response.get("rows_affected")
+    return count if isinstance(count, int) and count >= 0 else None
+
+
+def _remember(
+    connection: psycopg.Connection,
+    started_at: datetime,
+    as_of: datetime,
+    is_full_refresh: bool,
+    code: str,
+    results: list[tuple[str, str, float, int | None]],
+) -> None:
+    """Write what this run was built from: the next one starts there."""
+    row = connection.execute(
+        """
+        insert into state.transform_run (started_at, finished_at, as_of, is_full_refresh, code_sha256)
+        values (%s, clock_timestamp(), %s, %s, %s) returning run_key
+        """,
+        (started_at, as_of, is_full_refresh, code),
+    ).fetchone()
+    assert row is not None
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "insert into state.model_run (run_key, model, status, seconds, row_count) values (%s, %s, %s, %s, %s)",
+            [(row[0], *result) for result in results],
+        )
+    connection.execute("delete from state.applied_island")
+    connection.execute(
+        """
+        insert into state.applied_island (feed_key, alive_from, complete_from, alive_until)
+        select feed_key, alive_from, complete_from, alive_until from intermediate.int_feed__contact_islands
+        """
+    )
