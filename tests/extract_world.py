@@ -248,10 +248,7 @@ class World:
             "dim_evse": EVSES,
             "dim_connector": CONNECTORS,
             "fct_evse_status_daily": daily,
-            **{
-                f"fct_{level}_uptime_monthly": self.monthly(level)
-                for level in ("connector", "charger", "site")
-            },
+            **{f"fct_{level}_uptime_monthly": self.monthly(level) for level in ("connector", "charger", "site")},
             "fct_transform_run": [
                 {
                     "as_of": AS_OF - timedelta(days=1),
@@ -322,9 +319,7 @@ class World:
 def arrow(table: str, rows: list[Row]) -> Any:
     """Rows as a candidate's table; keys that it does not have are dropped."""
     schema = SCHEMAS[table]
-    return pa.Table.from_pylist(
-        [{name: row.get(name) for name in schema.names} for row in rows], schema=schema
-    )
+    return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
 def with_tables(candidate: Candidate, **tables: list[Row]) -> Candidate:
@@ -368,7 +363,7 @@ def add(index: int, **amounts: int) -> Callable[[list[Row]], None]:
 def recomputed(rows: list[Row], index: int, **statuses: int) -> None:
     """Set some statuses' seconds of a row and work out all its other figures again."""
     row = rows[index]
-    seconds = {status: statuses.get(status, row[f"{status}_seconds"]) for status in STATUSES}
+    seconds: dict[str, int] = {status: row[f"{status}_seconds"] for status in STATUSES} | statuses
     row.update(_figures(seconds, row["rule_set"]))
 
 

@@ -26,9 +26,7 @@ def test_a_month_has_the_hours_of_its_zone(month: str, zone: str, hours: float) 
     assert (edges[-1] - edges[0]).total_seconds() == hours * 3600
 
 
-@pytest.mark.parametrize(
-    "text", ["2026-7", "2026-13", "2026-00", "202607", "2026-07-01", "", "2026-07\n", "1999-07"]
-)
+@pytest.mark.parametrize("text", ["2026-7", "2026-13", "2026-00", "202607", "2026-07-01", "", "2026-07\n", "1999-07"])
 def test_what_is_not_a_month_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="write YYYY-MM"):
         first_day(text)

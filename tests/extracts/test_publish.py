@@ -31,9 +31,7 @@ from extracts.locks import Lock
 from extracts.publish import Package, PublishError, publish, published
 from warehouse.object_store import ObjectStore, ObjectStoreError, open_store
 
-FILES = {
-    f"{level}.{kind}" for level in ("connectors", "chargers", "sites") for kind in ("csv", "parquet")
-} | {
+FILES = {f"{level}.{kind}" for level in ("connectors", "chargers", "sites") for kind in ("csv", "parquet")} | {
     "gate_report.html",
     "manifest.json",
 }
@@ -125,14 +123,10 @@ def contents(store: ObjectStore, folder: str = "extracts") -> dict[str, bytes]:
 
 
 def later_rows(candidate: Candidate) -> Candidate:
-    return with_header(
-        edited(candidate, "sites", set_row(0, suburb="Renamed")), as_of=AS_OF + timedelta(days=1)
-    )
+    return with_header(edited(candidate, "sites", set_row(0, suburb="Renamed")), as_of=AS_OF + timedelta(days=1))
 
 
-def test_a_package_holds_its_files_and_a_manifest_that_is_right(
-    candidate: Candidate, store: ObjectStore
-) -> None:
+def test_a_package_holds_its_files_and_a_manifest_that_is_right(candidate: Candidate, store: ObjectStore) -> None:
     package = publishing(candidate, store)
     assert (package.path, package.revision, package.is_new) == (R1, 1, True)
     found = contents(store)
@@ -150,9 +144,7 @@ def test_a_package_holds_its_files_and_a_manifest_that_is_right(
     }
     assert manifest["cut_off"] == "2026-11-02T20:05:07Z"
     assert manifest["created_at"] == "2026-11-02T21:05:07Z"
-    told = {
-        name: manifest[name] for name in ("schema_version", "recipient_id", "month", "revision", "reason")
-    }
+    told = {name: manifest[name] for name in ("schema_version", "recipient_id", "month", "revision", "reason")}
     assert told == {
         **{
             "schema_version": 1,
@@ -178,9 +170,7 @@ def test_the_summary_pools_evses_once(candidate: Candidate, store: ObjectStore) 
     in_service = sum(sum(statuses.values()) for _, statuses in days)
     silent = sum(statuses["unknown"] + statuses["missing"] for _, statuses in days)
     down = sum(
-        statuses[name]
-        for _, statuses in days
-        for name in ("out_of_order", "blocked", "inoperative", "unavailable")
+        statuses[name] for _, statuses in days for name in ("out_of_order", "blocked", "inoperative", "unavailable")
     )
     total = summary["all"]
     assert (total["evse_count"], total["site_count"]) == (5, 3)
@@ -226,8 +216,7 @@ def test_csv_and_parquet_tell_the_same_in_agreed_forms(candidate: Candidate, sto
     assert types["local_month"] == "date32[day]"
     typed = table.to_pylist()
     keys = [
-        tuple(row[name] for name in ("cpo_id", "site_id", "charger_id", "evse_id", "connector_id"))
-        for row in typed
+        tuple(row[name] for name in ("cpo_id", "site_id", "charger_id", "evse_id", "connector_id")) for row in typed
     ]
     assert keys == sorted(keys)
     assert len(keys) == 6
@@ -243,9 +232,7 @@ def test_csv_and_parquet_tell_the_same_in_agreed_forms(candidate: Candidate, sto
     assert text[0]["power_kw"] == "150.000"
 
 
-def test_the_same_rows_give_the_same_bytes_whenever_they_are_written(
-    candidate: Candidate, tmp_path: Path
-) -> None:
+def test_the_same_rows_give_the_same_bytes_whenever_they_are_written(candidate: Candidate, tmp_path: Path) -> None:
     one, two = (open_store((tmp_path / name).as_uri()) for name in ("one", "two"))
     publishing(candidate, one)
     publishing(World().candidate(), two, created_at=datetime(2027, 1, 1, tzinfo=UTC))
@@ -265,9 +252,7 @@ def test_a_second_run_writes_nothing_and_says_so(candidate: Candidate, store: Ob
     assert contents(store) == before
 
 
-def test_a_revision_needs_a_reason_and_leaves_the_first_as_it_was(
-    candidate: Candidate, store: ObjectStore
-) -> None:
+def test_a_revision_needs_a_reason_and_leaves_the_first_as_it_was(candidate: Candidate, store: ObjectStore) -> None:
     publishing(candidate, store)
     before = contents(store)
     second = publishing(later_rows(candidate), store, reason="late data of Boltway")
@@ -314,9 +299,7 @@ def test_a_crash_publishes_nothing_and_a_retry_succeeds(
         assert hashlib.sha256(store.get(f"{R1}/{name}")).hexdigest() == entry["sha256"]
 
 
-def test_a_crash_after_the_manifest_is_a_package_that_a_retry_finds(
-    candidate: Candidate, store: ObjectStore
-) -> None:
+def test_a_crash_after_the_manifest_is_a_package_that_a_retry_finds(candidate: Candidate, store: ObjectStore) -> None:
     with pytest.raises(Crash):
         publishing(candidate, CrashingStore(store, 8, is_written=True))
     before = contents(store)
@@ -395,8 +378,7 @@ def test_only_what_the_gate_passed_is_published(
 def test_warnings_and_nil_rows_are_told_in_the_manifest(store: ObjectStore) -> None:
     world = World()
     world.daily = {
-        key: {"missing": sum(value.values())} if key[0] == 103 else value
-        for key, value in world.daily.items()
+        key: {"missing": sum(value.values())} if key[0] == 103 else value for key, value in world.daily.items()
     }
     candidate = world.candidate(unplaced_evse_count=2)
     finding = Finding(

@@ -73,18 +73,14 @@ def test_a_block_is_one_recipient(path: Path, monkeypatch: pytest.MonkeyPatch) -
         ),
     ],
 )
-def test_a_bad_block_is_an_error_that_names_file_block_and_key(
-    path: Path, old: str, new: str, message: str
-) -> None:
+def test_a_bad_block_is_an_error_that_names_file_block_and_key(path: Path, old: str, new: str, message: str) -> None:
     assert old in BLOCK
     path.write_text(BLOCK.replace(old, new), encoding="utf-8")
     with pytest.raises(ConfigError, match=re.escape(message.format(path=path))):
         load_recipients(path)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"), [("", "must be a mapping"), ("acme: 5", "acme: must be a mapping")]
-)
+@pytest.mark.parametrize(("text", "message"), [("", "must be a mapping"), ("acme: 5", "acme: must be a mapping")])
 def test_a_file_of_another_shape_is_refused(path: Path, text: str, message: str) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
