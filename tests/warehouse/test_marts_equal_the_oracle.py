@@ -28,7 +28,23 @@ WORDS = (
     "planned", "removed", "unknown", "missing", "SomethingNew",
 )  # fmt: skip
 
-ASSET_HEADER = ["site_id", "site_name", "address", "suburb", "postcode", "state", "latitude", "longitude", "time_zone", "charger_id", "evse_id", "connector_id", "connector_standard", "power_kw", "commissioned_on"]
+ASSET_HEADER = [
+    "site_id",
+    "site_name",
+    "address",
+    "suburb",
+    "postcode",
+    "state",
+    "latitude",
+    "longitude",
+    "time_zone",
+    "charger_id",
+    "evse_id",
+    "connector_id",
+    "connector_standard",
+    "power_kw",
+    "commissioned_on",
+]
 
 
 def random_scenario(number: int) -> Scenario:

@@ -45,9 +45,7 @@ def chain_text(error: BaseException) -> str:
     return "\n".join(texts)
 
 
-def test_an_answer_has_status_headers_and_the_unpacked_body(
-    server: ScriptedServer, transport: HttpTransport
-) -> None:
+def test_an_answer_has_status_headers_and_the_unpacked_body(server: ScriptedServer, transport: HttpTransport) -> None:
     replies(server, Reply(gzip.compress(b"hello"), 200, {"Content-Encoding": "gzip", "X-Total-Count": "7"}))
     answer = transport.get(f"{server.url}/x", {"Authorization": f"Token {TOKEN}"})
     assert (answer.status, answer.body, answer.headers["x-total-count"]) == (200, b"hello", "7")
@@ -58,9 +56,7 @@ def test_an_answer_has_status_headers_and_the_unpacked_body(
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_passing_failure_is_asked_again(
-    server: ScriptedServer, transport: HttpTransport, status: int
-) -> None:
+def test_a_passing_failure_is_asked_again(server: ScriptedServer, transport: HttpTransport, status: int) -> None:
     times = replies(server, Reply(b"", status), Reply(b"", status), Reply(b"good"))
     assert transport.get(f"{server.url}/x", {}).body == b"good"
     assert len(times) == 3
@@ -73,17 +69,13 @@ def test_tries_are_few_and_the_last_answer_is_given(server: ScriptedServer, tran
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 501])
-def test_a_lasting_failure_is_not_asked_again(
-    server: ScriptedServer, transport: HttpTransport, status: int
-) -> None:
+def test_a_lasting_failure_is_not_asked_again(server: ScriptedServer, transport: HttpTransport, status: int) -> None:
     times = replies(server, Reply(b"", status), Reply(b"good"))
     assert transport.get(f"{server.url}/x", {}).status == status
     assert len(times) == 1
 
 
-def test_a_connection_that_is_dropped_is_tried_again(
-    server: ScriptedServer, transport: HttpTransport
-) -> None:
+def test_a_connection_that_is_dropped_is_tried_again(server: ScriptedServer, transport: HttpTransport) -> None:
     times = replies(server, Reply(hang_up=True), Reply(b"good"))
     assert transport.get(f"{server.url}/x", {}).body == b"good"
     assert len(times) == 2
@@ -105,17 +97,13 @@ def test_retry_after_is_obeyed_only_up_to_a_cap(
     assert 0.15 <= times[1] - times[0] < 5
 
 
-def test_a_retry_after_nobody_can_read_is_passed_over(
-    server: ScriptedServer, transport: HttpTransport
-) -> None:
+def test_a_retry_after_nobody_can_read_is_passed_over(server: ScriptedServer, transport: HttpTransport) -> None:
     replies(server, Reply(b"", 429, {"Retry-After": "soon"}), Reply(b"good"))
     assert transport.get(f"{server.url}/x", {}).body == b"good"
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_a_body_beyond_the_limit_is_an_error_that_names_the_limit(
-    server: ScriptedServer, encoding: str
-) -> None:
+def test_a_body_beyond_the_limit_is_an_error_that_names_the_limit(server: ScriptedServer, encoding: str) -> None:
     body = b"x" * 200_001
     headers = {"Content-Encoding": encoding} if encoding else {}
     replies(server, Reply(gzip.compress(body) if encoding else body, 200, headers))
@@ -165,9 +153,7 @@ def test_both_timeouts_are_always_set(
     assert used == [(3, 15)]
 
 
-def test_a_server_that_never_answers_is_given_up(
-    transport: HttpTransport, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_never_answers_is_given_up(transport: HttpTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "READ_SECONDS", 0.2)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -188,9 +174,7 @@ def test_headers_win_over_a_netrc_file(
     assert server.requests[0].headers["Authorization"] == f"Token {TOKEN}"
 
 
-def test_a_token_does_not_follow_a_redirect_to_another_host(
-    server: ScriptedServer, transport: HttpTransport
-) -> None:
+def test_a_token_does_not_follow_a_redirect_to_another_host(server: ScriptedServer, transport: HttpTransport) -> None:
     elsewhere = server.url.replace("127.0.0.1", "localhost")
     server.routes["/x"] = lambda request: (
         Reply(b"end")

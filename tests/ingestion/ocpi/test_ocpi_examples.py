@@ -83,9 +83,7 @@ def test_the_ndw_page_is_taken_whole(shared_data: Path) -> None:
         "nl*pfg",
         "nl*qwc",
     ]
-    assert all(
-        asset.latitude and asset.longitude and asset.time_zone == "Europe/Amsterdam" for asset in made.assets
-    )
+    assert all(asset.latitude and asset.longitude and asset.time_zone == "Europe/Amsterdam" for asset in made.assets)
 
 
 def test_the_lithuanian_page_is_taken_whole(shared_data: Path) -> None:
@@ -121,9 +119,7 @@ def test_the_ludwigsburg_page_is_taken_whole(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("break_it", ["status", "uid", "connectors"])
-def test_a_real_evse_with_a_field_taken_out_is_quarantined_and_no_other(
-    shared_data: Path, break_it: str
-) -> None:
+def test_a_real_evse_with_a_field_taken_out_is_quarantined_and_no_other(shared_data: Path, break_it: str) -> None:
     path = shared_data / "real_feeds" / "chargecloud_ludwigsburg_page1.json"
     items = json.loads(path.read_bytes())["items"]
     del items[50]["evses"][0][break_it]

@@ -103,9 +103,7 @@ def test_what_moves_with_every_status_is_no_part_of_the_description() -> None:
 
 
 def test_status_words_are_kept_as_they_are_but_for_blanks() -> None:
-    made = translate(
-        location("L", evses=[evse("1", status=" Out of Order "), evse("2", status="OUTOFORDER")])
-    )
+    made = translate(location("L", evses=[evse("1", status=" Out of Order "), evse("2", status="OUTOFORDER")]))
     assert [word for word, _ in made.statuses.values()] == ["Out of Order", "OUTOFORDER"]
 
 
@@ -207,9 +205,7 @@ def test_an_optional_field_that_cannot_be_read_is_dropped_and_noted(name: str, v
 
 def test_unknown_words_and_fields_do_no_harm() -> None:
     odd = connector(standard="HYPER_PLUG", format="WIRELESS", power_type="AC_9_PHASE", extra=1)
-    made = translate(
-        location("L", parking_type="ON_THE_MOON", novelty={}, evses=[evse("1", connectors=[odd])])
-    )
+    made = translate(location("L", parking_type="ON_THE_MOON", novelty={}, evses=[evse("1", connectors=[odd])]))
     (asset,) = made.assets
     assert made.rejected == ()
     assert (asset.connector_standard, asset.power_kw) == ("HYPER_PLUG", None)
@@ -327,9 +323,7 @@ def test_of_a_connector_told_twice_the_first_counts() -> None:
         ({"max_electric_power": 0.1}, None),
     ],
 )
-def test_power_is_the_stated_one_else_computed_else_unknown(
-    fields: dict[str, object], power_kw: str | None
-) -> None:
+def test_power_is_the_stated_one_else_computed_else_unknown(fields: dict[str, object], power_kw: str | None) -> None:
     power = connector_power_kw(Connector.model_validate({"id": "1"} | fields))
     assert (None if power is None else str(power)) == power_kw
 
@@ -370,9 +364,7 @@ def test_a_power_that_is_no_number_is_noted_and_computed() -> None:
         (1e400, 3.7, "latitude"),
     ],
 )
-def test_coordinates_are_as_sent_or_none_with_a_note(
-    latitude: object, longitude: object, wrong: str | None
-) -> None:
+def test_coordinates_are_as_sent_or_none_with_a_note(latitude: object, longitude: object, wrong: str | None) -> None:
     sent = {"latitude": latitude, "longitude": longitude}
     made = translate(location("L", coordinates=sent))
     (asset,) = made.assets
@@ -381,9 +373,7 @@ def test_coordinates_are_as_sent_or_none_with_a_note(
         assert made.rejected == ()
     else:
         assert (asset.latitude, asset.longitude) == (None, None)
-        assert places(made) == [
-            ("L", f"coordinates.{wrong}", "kept without coordinates: not a number in range")
-        ]
+        assert places(made) == [("L", f"coordinates.{wrong}", "kept without coordinates: not a number in range")]
 
 
 def test_swapped_coordinates_stay_swapped() -> None:
@@ -397,9 +387,7 @@ def test_absent_coordinates_are_unknown() -> None:
     assert made.rejected == ()
 
 
-@pytest.mark.parametrize(
-    "zone", [None, "", "AEST", "australia/sydney", "Australia", "+10:00", "../x", "localtime"]
-)
+@pytest.mark.parametrize("zone", [None, "", "AEST", "australia/sydney", "Australia", "+10:00", "../x", "localtime"])
 def test_a_location_without_a_real_zone_is_quarantined_unless_the_feed_names_one(zone: str | None) -> None:
     item = location("L", time_zone=zone)
     without = translate(item, location("M"))
@@ -437,9 +425,7 @@ def test_timestamps_are_read_in_utc(text: str, zone: str, moment: str) -> None:
     assert read.tzinfo is UTC
 
 
-@pytest.mark.parametrize(
-    "text", ["yesterday", "1767225600", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00"]
-)
+@pytest.mark.parametrize("text", ["yesterday", "1767225600", "2026-13-01T00:00:00Z", "0001-01-01T00:00:00+14:00"])
 def test_a_last_updated_that_is_no_timestamp_is_noted_and_left_out(text: str) -> None:
     made = translate(location("L", evses=[evse("1", last_updated=text)]))
     assert made.statuses == {"l/1": ("AVAILABLE", None)}
