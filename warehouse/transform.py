@@ -70,9 +70,10 @@ def _cut_off(connection: psycopg.Connection, asked_at: datetime) -> datetime:
     target = asked_at.replace(microsecond=0) + timedelta(seconds=1)
     # A transaction shows its start a moment after it took it.
     connection.execute("select pg_sleep_until(%s::timestamptz + interval '0.2 seconds')", (target,))
-    row = connection.execute("select least(%s, raw.settled_at())", (target,)).fetchone()
+    row = connection.execute("select raw.settled_at()").fetchone()
     assert row is not None
-    return row[0]
+    settled_at: datetime = row[0]
+    return min(target, settled_at)
 
 
 def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | None:

@@ -143,10 +143,8 @@ def _read_pages(fetch: Callable[[str], Page], endpoint: str, shown: Callable[[st
                 break
             url = following
         else:
-            if total is None:
-                is_end = page.limit is not None and len(page.keys) < page.limit
-            else:
-                is_end = count >= total
+            is_short = page.limit is not None and len(page.keys) < page.limit
+            is_end = is_short if total is None else count >= total
             if is_end:
                 break
             url = with_place(endpoint, count)

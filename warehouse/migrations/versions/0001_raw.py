@@ -30,6 +30,13 @@ create table raw.feed (
 comment on table raw.feed is 'Feed registry: the settings in force of each feed, from config/cpos/.';
 comment on column raw.feed.settings_changed_at is 'When a setting that moves time (liveness, end) last changed; null: never.';
 
+create table raw.feed_profile (
+    feed_key smallint not null references raw.feed,
+    status_profile text not null,
+    primary key (feed_key, status_profile)
+);
+comment on table raw.feed_profile is 'The status profiles that changes of a feed were ever written under.';
+
 create table raw.site (
     site_key integer generated always as identity primary key,
     feed_key smallint not null references raw.feed,
