@@ -457,6 +457,7 @@ def test_a_list_without_end_is_an_error(
     server.routes[LOCATIONS] = lambda request: envelope([location(request.query["offset"])])
     with pytest.raises(FeedError, match="no end after 5 pages"):
         pull().poll()
+    assert len(server.asked(LOCATIONS)) == 5
 
 
 def test_without_a_total_the_list_ends_at_an_empty_page(server: ScriptedServer, pull: Make) -> None:
@@ -581,16 +582,19 @@ def test_passes_over_a_list_that_keeps_moving_complete_each_other_and_the_latest
     script = OcpiScript(locations(100)).mount(server)
     to_the_front(script, iter([70, 80, 90]))
 
-    def charging(request: Request, reply: Reply) -> Reply:
-        script.items[0]["evses"][0]["status"] = f"SEEN{len(offsets(server))}"
-        return reply
+    move = script.before_page
 
-    script.after_page = charging
+    def change(request: Request) -> None:
+        move(request)
+        for item in script.items:
+            item["evses"][0]["status"] = f"ASKED{len(offsets(server))}"
+
+    script.before_page = change
     poll = pull().poll()
     assert sorted(sites(poll)) == all_sites(100)
     assert poll.rejected == ()
     assert offsets(server) == [0, 50, 0, 50]
-    assert poll.statuses["l070/l070-1"][0] == "SEEN2"
+    assert [poll.statuses[f"{site}/{site}-1"][0] for site in ("l010", "l095")] == ["ASKED3", "ASKED4"]
 
 
 def test_passes_that_do_not_complete_each_other_are_an_error(server: ScriptedServer, pull: Make) -> None:
@@ -924,6 +928,9 @@ def test_after_a_failure_nothing_is_asked_conditionally(server: ScriptedServer, 
 
 def test_a_304_nobody_asked_for_is_an_error(server: ScriptedServer, pull: Make) -> None:
     script = OcpiScript(locations(2)).mount(server)
+    feed = pull()
+    feed.poll()
     script.after_page = lambda _, reply: Reply(b"", 304, reply.headers)
-    with pytest.raises(FeedError, match="HTTP 304 to a question without a condition"):
-        pull().poll()
+    for poll in (feed.poll, pull().poll):
+        with pytest.raises(FeedError, match="HTTP 304 to a question without a condition"):
+            poll()
