@@ -653,7 +653,9 @@ def test_objects_without_an_id_count_as_well(server: ScriptedServer, pull: Make)
 # --- failures that look like answers
 
 
-@pytest.mark.parametrize("code", [2000, 2001, 3000, 3001, "3000", 999, 0, None, True, "x", [1000]])
+@pytest.mark.parametrize(
+    "code", [2000, 2001, 3000, 3001, "3000", 999, 10000, 0, None, True, "x", "1" * 5000, [1000]]
+)
 def test_http_200_with_a_failing_status_code_is_an_error(
     server: ScriptedServer, pull: Make, code: object
 ) -> None:
