@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('int_evse__touched_days') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
