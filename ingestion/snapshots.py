@@ -121,7 +121,7 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
         grid = grid.fillna(config.absent_status)
     grid = grid.fillna("missing")
     is_change = grid.ne(grid.shift())
-    changes = grid.where(is_change).stack().reset_index()
+    changes = grid.where(is_change).stack().dropna().reset_index()
     changes.columns = pd.Index(["observed_at", "evse_id", "status"])
     if config.absent_status is None:
         first_seen = told.groupby("evse_id")["at"].min()

@@ -173,9 +173,7 @@ def test_a_refused_token_is_an_error_without_the_token(server: ScriptedServer, p
 
 
 @pytest.mark.parametrize("echo", [TOKEN, ENCODED.split()[1]])
-def test_a_token_that_the_answer_repeats_stays_out_of_errors(
-    server: ScriptedServer, pull: Make, echo: str
-) -> None:
+def test_a_token_that_the_answer_repeats_stays_out_of_errors(server: ScriptedServer, pull: Make, echo: str) -> None:
     server.routes["/ocpi/versions"] = lambda _: Reply(
         json.dumps({"status_code": 2001, "status_message": f"no token {echo} here"}).encode()
     )
@@ -184,9 +182,7 @@ def test_a_token_that_the_answer_repeats_stays_out_of_errors(
     assert echo not in chain_text(caught.value)
 
 
-def test_nothing_logged_holds_the_token(
-    server: ScriptedServer, pull: Make, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_logged_holds_the_token(server: ScriptedServer, pull: Make, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     OcpiScript(locations(1)).mount(server).authorizations = {RAW}
     pull().poll()
@@ -211,9 +207,7 @@ def test_the_endpoint_is_looked_for_again_after_404(server: ScriptedServer, pull
     assert len(server.asked("/ocpi/versions")) == 2
 
 
-def test_the_endpoint_is_looked_for_again_after_401_and_then_it_is_an_error(
-    server: ScriptedServer, pull: Make
-) -> None:
+def test_the_endpoint_is_looked_for_again_after_401_and_then_it_is_an_error(server: ScriptedServer, pull: Make) -> None:
     script = OcpiScript(locations(2)).mount(server)
     feed = pull()
     feed.poll()
@@ -275,9 +269,7 @@ def test_versions_that_lead_nowhere_are_an_error(
         ["locations"],
     ],
 )
-def test_details_without_the_senders_locations_are_an_error(
-    server: ScriptedServer, pull: Make, endpoints: Any
-) -> None:
+def test_details_without_the_senders_locations_are_an_error(server: ScriptedServer, pull: Make, endpoints: Any) -> None:
     OcpiScript(locations(1)).mount(server)
     server.routes["/ocpi/2.2.1"] = lambda _: envelope({"version": "2.2.1", "endpoints": endpoints})
     with pytest.raises(FeedError, match="no locations endpoint with role SENDER"):
@@ -346,9 +338,7 @@ def test_a_link_that_points_elsewhere_is_not_followed(server: ScriptedServer, pu
     script = OcpiScript(locations(120), link=False).mount(server)
 
     def add_link(_: Request, reply: Reply) -> Reply:
-        reply.headers["Link"] = link.replace("{port}", server.url.rpartition(":")[2]).replace(
-            "{path}", LOCATIONS
-        )
+        reply.headers["Link"] = link.replace("{port}", server.url.rpartition(":")[2]).replace("{path}", LOCATIONS)
         return reply
 
     script.after_page = add_link
@@ -363,16 +353,11 @@ def test_a_link_may_be_one_of_several_and_relative() -> None:
         == "https://Cpo.example/ocpi/locations?offset=9"
     )
     assert next_by_link(endpoint, endpoint, '<https://cpo.example:443/ocpi/locations?offset=9>; rel="next"')
-    assert (
-        next_by_link(endpoint, endpoint, '<https://cpo.example:444/ocpi/locations?offset=9>; rel="next"')
-        is None
-    )
+    assert next_by_link(endpoint, endpoint, '<https://cpo.example:444/ocpi/locations?offset=9>; rel="next"') is None
 
 
 def test_the_endpoints_own_query_is_kept() -> None:
-    assert (
-        with_place("https://a.example/l?key=1&limit=5", 7) == "https://a.example/l?key=1&offset=7&limit=100"
-    )
+    assert with_place("https://a.example/l?key=1&limit=5", 7) == "https://a.example/l?key=1&offset=7&limit=100"
 
 
 def test_a_link_that_skips_objects_is_an_error(server: ScriptedServer, pull: Make) -> None:
@@ -431,9 +416,7 @@ def test_a_link_to_the_same_page_is_an_error(server: ScriptedServer, pull: Make)
 def test_a_page_that_does_not_advance_is_an_error(server: ScriptedServer, pull: Make, total: bool) -> None:
     script = OcpiScript(locations(120), link=False, total=total).mount(server)
     plain = script.page
-    server.routes[LOCATIONS] = lambda request: plain(
-        Request(request.path, {"offset": "0", "limit": "50"}, {})
-    )
+    server.routes[LOCATIONS] = lambda request: plain(Request(request.path, {"offset": "0", "limit": "50"}, {}))
     with pytest.raises(FeedError, match=r"offset=50.*does not advance"):
         pull().poll()
     assert offsets(server) == [0, 50]
@@ -449,9 +432,7 @@ def test_pages_that_go_in_a_circle_are_an_error(server: ScriptedServer, pull: Ma
         pull().poll()
 
 
-def test_a_list_without_end_is_an_error(
-    server: ScriptedServer, pull: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_without_end_is_an_error(server: ScriptedServer, pull: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paging, "MAX_PAGES", 5)
     OcpiScript([]).mount(server)
     server.routes[LOCATIONS] = lambda request: envelope([location(request.query["offset"])])
@@ -480,9 +461,7 @@ def test_without_a_total_a_page_shorter_than_the_servers_own_limit_is_the_last(
     assert offsets(server) == [0, 50, 100]
 
 
-def test_a_page_shorter_than_the_limit_asked_for_is_not_taken_for_the_last(
-    server: ScriptedServer, pull: Make
-) -> None:
+def test_a_page_shorter_than_the_limit_asked_for_is_not_taken_for_the_last(server: ScriptedServer, pull: Make) -> None:
     OcpiScript(locations(60), page_cap=30, link=False, total=False).mount(server)
     assert sites(pull().poll()) == all_sites(60)
 
@@ -527,9 +506,7 @@ def test_a_total_that_is_no_count_is_passed_over(server: ScriptedServer, pull: M
 # --- a list that moves while it is read
 
 
-def test_a_total_that_changes_between_pages_makes_the_list_be_read_again(
-    server: ScriptedServer, pull: Make
-) -> None:
+def test_a_total_that_changes_between_pages_makes_the_list_be_read_again(server: ScriptedServer, pull: Make) -> None:
     script = OcpiScript(locations(100)).mount(server)
     removals = iter([3])
 
@@ -653,12 +630,8 @@ def test_objects_without_an_id_count_as_well(server: ScriptedServer, pull: Make)
 # --- failures that look like answers
 
 
-@pytest.mark.parametrize(
-    "code", [2000, 2001, 3000, 3001, "3000", 999, 10000, 0, None, True, "x", "1" * 5000, [1000]]
-)
-def test_http_200_with_a_failing_status_code_is_an_error(
-    server: ScriptedServer, pull: Make, code: object
-) -> None:
+@pytest.mark.parametrize("code", [2000, 2001, 3000, 3001, "3000", 999, 10000, 0, None, True, "x", "1" * 5000, [1000]])
+def test_http_200_with_a_failing_status_code_is_an_error(server: ScriptedServer, pull: Make, code: object) -> None:
     script = OcpiScript(locations(2)).mount(server)
     script.after_page = edit(lambda document: document | {"status_code": code, "data": []})
     with pytest.raises(FeedError, match="HTTP 200, but OCPI status_code"):
@@ -677,9 +650,7 @@ def test_a_failing_status_code_on_a_later_page_is_an_error(server: ScriptedServe
     feed = pull()
     feed.poll()
     fail = edit(lambda document: document | {"status_code": 3000, "data": []})
-    script.after_page = lambda request, reply: (
-        fail(request, reply) if request.query["offset"] == "50" else reply
-    )
+    script.after_page = lambda request, reply: fail(request, reply) if request.query["offset"] == "50" else reply
     with pytest.raises(FeedError, match="status_code 3000"):
         feed.poll()
 
@@ -739,9 +710,7 @@ def test_a_server_error_that_passes_is_survived(server: ScriptedServer, pull: Ma
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_an_empty_list_counts_only_where_the_total_says_zero(
-    server: ScriptedServer, pull: Make, before: bool
-) -> None:
+def test_an_empty_list_counts_only_where_the_total_says_zero(server: ScriptedServer, pull: Make, before: bool) -> None:
     script = OcpiScript(locations(2), total=False).mount(server)
     feed = pull()
     if before:
@@ -757,9 +726,7 @@ def test_an_empty_list_counts_only_where_the_total_says_zero(
 # --- short cuts
 
 
-def test_an_answer_that_differs_by_its_timestamp_only_is_unchanged(
-    server: ScriptedServer, pull: Make
-) -> None:
+def test_an_answer_that_differs_by_its_timestamp_only_is_unchanged(server: ScriptedServer, pull: Make) -> None:
     script = OcpiScript(locations(80)).mount(server)
     feed = pull()
     first = feed.poll()
@@ -855,9 +822,7 @@ def test_pages_confirmed_by_etag_are_unchanged(server: ScriptedServer, pull: Mak
     assert [bool(request.headers["If-None-Match"]) for request in asked] == [False] * 3 + [True] * 3
 
 
-def test_objects_of_confirmed_pages_are_used_beside_those_of_new_ones(
-    server: ScriptedServer, pull: Make
-) -> None:
+def test_objects_of_confirmed_pages_are_used_beside_those_of_new_ones(server: ScriptedServer, pull: Make) -> None:
     script = OcpiScript(locations(120)).mount(server)
     script.etags = True
     feed = pull()
@@ -895,8 +860,7 @@ def test_a_304_that_tells_nothing_of_the_end_is_asked_for_in_full_once_and_then_
     for _ in range(3):
         feed.poll()
     conditions = [
-        (request.query["offset"], bool(request.headers["If-None-Match"]))
-        for request in server.asked(LOCATIONS)
+        (request.query["offset"], bool(request.headers["If-None-Match"])) for request in server.asked(LOCATIONS)
     ]
     assert conditions == [
         ("0", False),
