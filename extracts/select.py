@@ -175,7 +175,7 @@ def _one(connection: psycopg.Connection, query: sql.SQL, values: Mapping[str, An
 def read_candidate(connection: psycopg.Connection, recipient: Recipient, month: str) -> Candidate:
     """Read all tables of a candidate on a connection without an open transaction, in one read-only snapshot.
 
-    Raises ``SelectError`` when no transform run has finished yet.
+    Raises ``SelectError`` when the latest transform run has not finished.
     """
     month_days = days(month)
     values = {
@@ -189,12 +189,17 @@ def read_candidate(connection: psycopg.Connection, recipient: Recipient, month: 
     }
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     connection.read_only = True
+    connection.autocommit = True
+    # Not while the marts are being rebuilt: they would be of two cut-offs. A run under way is waited for, before the snapshot is taken.
+    connection.execute("select pg_advisory_lock_shared(hashtextextended('chargeatlarge transform', 0))")
     with connection.transaction():
         connection.execute("set local time zone 'UTC'")
-        as_of: datetime | None
-        (as_of,) = _one(connection, sql.SQL("select max(as_of) from marts.fct_transform_run"), values)
-        if as_of is None:
-            raise SelectError("no transform run has finished: the marts have no cut-off yet")
+        row = connection.execute(
+            "select as_of, finished_at from marts.fct_transform_run order by run_key desc limit 1"
+        ).fetchone()
+        if row is None or row[1] is None:
+            raise SelectError("the latest transform run has not finished: let transform_warehouse succeed first")
+        as_of: datetime = row[0]
         tables = {level: _read(connection, level, _level_query(level), values) for level in LEVELS}
         tables["register"] = _read(connection, "register", _register_query(), values)
         tables["service_breaks"] = _read(connection, "service_breaks", _service_breaks_query(), values)

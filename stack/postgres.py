@@ -49,7 +49,9 @@ SETTINGS: Mapping[str, str] = {
     "log_timezone": "UTC",
     "max_connections": "200",
     "shared_buffers": "256MB",
-    "work_mem": "32MB",
+    "work_mem": "64MB",
+    # Two models run at once: a third and fourth process only get in their way.
+    "max_parallel_workers_per_gather": "0",
     "maintenance_work_mem": "128MB",
     "max_wal_size": "2GB",
     "max_locks_per_transaction": "256",

@@ -59,7 +59,7 @@ def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> T
         raise ValueError("as_of needs a UTC offset, and a full refresh")
     with connect(Role.TRANSFORM) as connection:
         connection.autocommit = True
-        connection.execute("select pg_advisory_lock(hashtext('chargeatlarge transform'))")
+        connection.execute("select pg_advisory_lock(hashtextextended('chargeatlarge transform', 0))")
         row = connection.execute("select clock_timestamp()").fetchone()
         assert row is not None
         started_at = row[0]
@@ -68,13 +68,14 @@ def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> T
         previous = None if full_refresh else _previous_as_of(connection, code)
         if previous is not None and as_of <= previous:
             as_of = previous
+        run_key = _begin(connection, started_at, as_of, previous is None, code)
         results = run_dbt(
             # Unit tests hold the code, not the data: they run where the code is tested.
             ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if previous is None else [])],
             {"as_of": as_of.isoformat(), "previous_as_of": previous.isoformat() if previous else ""},
         )
         with connection.transaction():
-            _remember(connection, started_at, as_of, previous is None, code, results)
+            _finish(connection, run_key, results)
         finished = connection.execute("select clock_timestamp()").fetchone()
         assert finished is not None
     return Transformed(as_of, previous is None, (finished[0] - started_at).total_seconds(), len(results))
@@ -98,7 +99,7 @@ def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | Non
         select run.as_of
         from state.transform_run as run
         where run.code_sha256 = %s
-            and run.run_key = (select max(run_key) from state.transform_run)
+            and run.run_key = (select max(run_key) from state.transform_run where finished_at is not null)
             and not exists (select from raw.feed where settings_changed_at > run.as_of)
         """,
         (code,),
@@ -164,27 +165,28 @@ def _row_count(response: dict[str, object]) -> int | None:
     return count if isinstance(count, int) and count >= 0 else None
 
 
-def _remember(
-    connection: psycopg.Connection,
-    started_at: datetime,
-    as_of: datetime,
-    is_full_refresh: bool,
-    code: str,
-    results: list[NodeRun],
-) -> None:
-    """Write what this run was built from: the next one starts there."""
+def _begin(
+    connection: psycopg.Connection, started_at: datetime, as_of: datetime, is_full_refresh: bool, code: str
+) -> int:
+    """Note that a run begins: until it has finished, the marts are between two cut-offs."""
     row = connection.execute(
         """
-        insert into state.transform_run (started_at, finished_at, as_of, is_full_refresh, code_sha256)
-        values (%s, clock_timestamp(), %s, %s, %s) returning run_key
+        insert into state.transform_run (started_at, as_of, is_full_refresh, code_sha256)
+        values (%s, %s, %s, %s) returning run_key
         """,
         (started_at, as_of, is_full_refresh, code),
     ).fetchone()
     assert row is not None
+    return int(row[0])
+
+
+def _finish(connection: psycopg.Connection, run_key: int, results: list[NodeRun]) -> None:
+    """Write what this run was built from: the next one starts there."""
+    connection.execute("update state.transform_run set finished_at = clock_timestamp() where run_key = %s", (run_key,))
     with connection.cursor() as cursor:
         cursor.executemany(
             "insert into state.model_run (run_key, model, status, seconds, row_count) values (%s, %s, %s, %s, %s)",
-            [(row[0], *result) for result in results],
+            [(run_key, *result) for result in results],
         )
     connection.execute("delete from state.applied_island")
     connection.execute(

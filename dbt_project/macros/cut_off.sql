@@ -8,6 +8,13 @@
     '{{ var("previous_as_of") or "-infinity" }}'::timestamptz
 {%- endmacro %}
 
+{# Replace all rows and keep the table: swapping the table would take away, for a while, the views that stand on it. -#}
+{% macro delete_all_rows() -%}
+    {% if is_incremental() -%}
+        delete from {{ this }}
+    {%- endif %}
+{%- endmacro %}
+
 {# Delete the touched days of an incremental model, also those that will have no rows any more. -#}
 {% macro delete_touched_days() -%}
     {% if is_incremental() -%}

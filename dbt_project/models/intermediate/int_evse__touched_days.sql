@@ -122,7 +122,9 @@ dated as (
             (touched.touched_from at time zone services.time_zone)::date,
             (services.in_service_from at time zone services.time_zone)::date
         ) as first_date,
-        ((touched.touched_until - interval '1 second') at time zone services.time_zone)::date as last_date
+        (
+            (least(touched.touched_until, services.ended_at) - interval '1 second') at time zone services.time_zone
+        )::date as last_date
     from touched
     inner join services on services.evse_key = touched.evse_key
     where touched.touched_until > services.in_service_from

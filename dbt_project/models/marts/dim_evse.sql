@@ -1,23 +1,54 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ delete_all_rows() }}",
+) }}
+
 with services as (
 
     select * from {{ ref('int_evse__service') }}
 
 ),
 
-spans as (
+breaks as (
 
-    select * from {{ ref('int_evse__status_span') }}
+    select * from {{ ref('fct_evse_service_break') }}
 
 ),
 
-last_spans as (
+removals as (
 
-    select distinct on (evse_key)
+    select
+        *,
+        lag(break_until) over (partition by evse_key order by break_from) as previous_until
+    from breaks
+    where status = 'removed'
+
+),
+
+numbered as (
+
+    select
+        *,
+        -- Days of one removal touch; told twice, it is still one.
+        count(*) filter (where previous_until is distinct from break_from) over (
+            partition by evse_key
+            order by break_from
+            rows between unbounded preceding and current row
+        ) as removal_number
+    from removals
+
+),
+
+whole_removals as (
+
+    select
         evse_key,
-        status,
-        observed_at
-    from spans
-    order by evse_key, span_from desc
+        min(break_from) as removed_from,
+        max(break_until) as removed_until
+    from numbered
+    group by evse_key, removal_number
 
 ),
 
@@ -32,12 +63,12 @@ described as (
         services.emi3_id,
         services.commissioned_on,
         services.in_service_from,
-        least(
-            services.ended_at,
-            case when last_spans.status = 'removed' then last_spans.observed_at end
-        ) as in_service_until
+        least(services.ended_at, whole_removals.removed_from) as in_service_until
     from services
-    left join last_spans on last_spans.evse_key = services.evse_key
+    -- Only the removal that lasts until now ends service; it came back from the others.
+    left join whole_removals
+        on whole_removals.evse_key = services.evse_key
+            and whole_removals.removed_until = least({{ as_of() }}, services.ended_at)
 
 )
 

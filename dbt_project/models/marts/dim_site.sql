@@ -1,3 +1,10 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ delete_all_rows() }}",
+) }}
+
 with connectors as (
 
     select * from {{ ref('int_connector__current') }}

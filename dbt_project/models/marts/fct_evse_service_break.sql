@@ -1,4 +1,3 @@
--- depends_on: {{ ref('int_evse__touched_days') }}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -13,14 +12,12 @@ with spans as (
 
 ),
 
-{% if is_incremental() -%}
 touched as (
 
     select * from {{ ref('int_evse__touched_days') }}
 
 ),
 
-{% endif -%}
 breaks as (
 
     select
@@ -30,10 +27,8 @@ breaks as (
         spans.span_from as break_from,
         spans.span_until as break_until
     from spans
-    {% if is_incremental() -%}
     inner join touched
         on touched.evse_key = spans.evse_key and touched.local_date = spans.local_date
-    {% endif -%}
     where spans.status in ('planned', 'removed')
 
 )

@@ -244,7 +244,7 @@ comment on schema state is 'What the last finished transformation left behind; w
 create table state.transform_run (
     run_key integer generated always as identity primary key,
     started_at timestamptz not null,
-    finished_at timestamptz not null,
+    finished_at timestamptz,
     as_of timestamptz not null,
     is_full_refresh boolean not null,
     code_sha256 text not null
