@@ -162,7 +162,7 @@ def _evse_days(
     by_calendar = pd.DataFrame(
         {
             "evse_key": np.repeat(register["evse_key"].to_numpy(), len(month_days)),
-            "local_date": month_days * len(register),
+            "local_date": pd.Series(month_days * len(register), dtype="object"),
             "expected_seconds": expected.reshape(-1),
         }
     )

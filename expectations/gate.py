@@ -157,6 +157,7 @@ def load_suites(folder: Path | None = None) -> dict[str, tuple[Expectation, ...]
         twice = [name for name, count in Counter(e.name for e in expectations).items() if count > 1]
         if twice:
             raise ConfigError(f"{folder}: {table}: expectation '{twice[0]}' stands twice")
+    for table, expectations in found.items():
         if not any(expectation.severity == "critical" for expectation in expectations):
             raise ConfigError(f"{folder}: {table}: has no critical expectation")
     return {table: tuple(expectations) for table, expectations in found.items()}
@@ -232,39 +233,51 @@ def _finding(table: str, frame: pd.DataFrame, expectation: Expectation, result: 
     )
 
 
+def _judge(
+    source: Any,
+    table: str,
+    frame: pd.DataFrame,
+    expectations: tuple[Expectation, ...],
+    parameters: dict[str, list[Any]],
+) -> list[Finding]:
+    """Ask Great Expectations about one table; ``source`` is a data source of a context that knows none of that name."""
+    import great_expectations as gx
+    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+
+    suite = gx.ExpectationSuite(name=table)
+    for expectation in expectations:
+        suite.add_expectation_configuration(
+            ExpectationConfiguration(
+                type=expectation.type,
+                kwargs=expectation.kwargs,
+                severity=expectation.severity,
+                meta={"name": expectation.name, "fact": expectation.meta.fact},
+            )
+        )
+    definition = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("rows")
+    validation = definition.get_batch({"dataframe": frame}).validate(
+        suite,
+        result_format={"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLE_COUNT},
+        expectation_parameters=parameters,
+    )
+    results = {result.expectation_config.meta["name"]: result for result in validation.results}
+    return [_finding(table, frame, entry, results.get(entry.name)) for entry in expectations]
+
+
 def _evaluate(frames: dict[str, pd.DataFrame], header: CandidateHeader) -> tuple[Finding, ...]:
     """Ask Great Expectations, one table after the other."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     # Imported here: it takes seconds, and only the check needs it.
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("candidate")
-    findings = []
+    parameters = _parameters(header)
+    findings: list[Finding] = []
     for table, expectations in load_suites().items():
-        frame = frames[table]
-        definition = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("rows")
-        batch = definition.get_batch({"dataframe": frame})
-        suite = gx.ExpectationSuite(name=table)
-        for expectation in expectations:
-            suite.add_expectation_configuration(
-                ExpectationConfiguration(
-                    type=expectation.type,
-                    kwargs=expectation.kwargs,
-                    severity=expectation.severity,
-                    meta={"name": expectation.name, "fact": expectation.meta.fact},
-                )
-            )
-        results = batch.validate(
-            suite,
-            result_format={"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLE_COUNT},
-            expectation_parameters=_parameters(header),
-        ).results
-        by_name = {result.expectation_config.meta["name"]: result for result in results}
-        findings += [_finding(table, frame, entry, by_name.get(entry.name)) for entry in expectations]
+        findings += _judge(source, table, frames[table], expectations, parameters)
     return tuple(findings)
 
 

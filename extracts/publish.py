@@ -60,13 +60,17 @@ def published(store: ObjectStore, folder: str = ROOT) -> list[Package]:
 
 
 def _already(existing: list[Package], candidate: Candidate, reason: str | None) -> Package | None:
-    """The package that makes a new one needless: written of these rows for this reason, or the last one when
-    no reason is given."""
-    for package in reversed(existing):
-        same_rows = package.manifest["candidate_id"] == candidate.header.candidate_id
-        if same_rows and package.manifest["reason"] == reason:
+    """The package that makes a new one needless.
+
+    Without a reason the last one; with a reason the one written of these rows for this very reason.
+    """
+    if reason is None:
+        return existing[-1] if existing else None
+    for package in existing:
+        told = package.manifest
+        if (told["candidate_id"], told["reason"]) == (candidate.header.candidate_id, reason):
             return package
-    return existing[-1] if existing and reason is None else None
+    return None
 
 
 def _remove_leftovers(path: str, store: ObjectStore, lock: Lock) -> None:

@@ -196,10 +196,7 @@ def read_candidate(connection: psycopg.Connection, recipient: Recipient, month: 
             ),
             values,
         )
-        # Through jsonb: a mart that does not tell the profile gives null.
-        profiles = connection.execute(
-            "select cpo_id, to_jsonb(dim_cpo) ->> 'status_profile' from marts.dim_cpo order by cpo_id"
-        ).fetchall()
+        profiles = connection.execute("select cpo_id, status_profiles from marts.dim_cpo order by cpo_id").fetchall()
     present = set(tables["sites"].column("cpo_id").to_pylist())
     return make_candidate(
         tables,

@@ -101,7 +101,12 @@ class Writer:
         """One transaction that no other writer of this feed overlaps."""
         with self._connection.transaction():
             self._connection.execute("select pg_advisory_xact_lock(%s, %s)", (0x5752, self.feed_key))
-            yield Batch(self._connection, self.feed_key, status_profile or self._profile)
+            profile = status_profile or self._profile
+            self._connection.execute(
+                "insert into raw.feed_profile (feed_key, status_profile) values (%s, %s) on conflict do nothing",
+                (self.feed_key, profile),
+            )
+            yield Batch(self._connection, self.feed_key, profile)
 
     def write_poll(self, poll: Poll, contact_at: datetime, received_at: datetime) -> Written:
         """Store one complete answer: assets that are new or differ, changes against the state at ``contact_at``, and the contact.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import psycopg
 
@@ -26,6 +28,15 @@ class Transformed:
     is_full_refresh: bool
     seconds: float
     node_count: int
+
+
+class NodeRun(NamedTuple):
+    """What became of one dbt node: its id, dbt's word for it, how long it took, and rows written where dbt says so."""
+
+    node: str
+    status: str
+    seconds: float
+    row_count: int | None
 
 
 def code_sha256() -> str:
@@ -49,20 +60,35 @@ def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> T
     with connect(Role.TRANSFORM) as connection:
         connection.autocommit = True
         connection.execute("select pg_advisory_lock(hashtext('chargeatlarge transform'))")
-        row = connection.execute("select clock_timestamp(), raw.settled_at()").fetchone()
+        row = connection.execute("select clock_timestamp()").fetchone()
         assert row is not None
-        started_at, settled_at = row
-        as_of = (as_of or settled_at).replace(microsecond=0)
+        started_at = row[0]
+        as_of = (as_of or _cut_off(connection, started_at)).replace(microsecond=0)
         code = code_sha256()
         previous = None if full_refresh else _previous_as_of(connection, code)
         if previous is not None and as_of <= previous:
             as_of = previous
-        results = _run_dbt(as_of, previous)
+        results = run_dbt(
+            # Unit tests hold the code, not the data: they run where the code is tested.
+            ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if previous is None else [])],
+            {"as_of": as_of.isoformat(), "previous_as_of": previous.isoformat() if previous else ""},
+        )
         with connection.transaction():
             _remember(connection, started_at, as_of, previous is None, code, results)
         finished = connection.execute("select clock_timestamp()").fetchone()
         assert finished is not None
     return Transformed(as_of, previous is None, (finished[0] - started_at).total_seconds(), len(results))
+
+
+def _cut_off(connection: psycopg.Connection, asked_at: datetime) -> datetime:
+    """The next full second, so that all that was recorded before this run was asked for is read; earlier if a writer is still at work."""
+    target = asked_at.replace(microsecond=0) + timedelta(seconds=1)
+    # A transaction shows its start a moment after it took it.
+    connection.execute("select pg_sleep_until(%s::timestamptz + interval '0.2 seconds')", (target,))
+    row = connection.execute("select raw.settled_at()").fetchone()
+    assert row is not None
+    settled_at: datetime = row[0]
+    return min(target, settled_at)
 
 
 def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | None:
@@ -80,8 +106,11 @@ def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | Non
     return None if row is None else row[0]
 
 
-def _run_dbt(as_of: datetime, previous: datetime | None) -> list[tuple[str, str, float, int | None]]:
-    """Invoke dbt in this process; return (node, status, seconds, rows) of every node."""
+def run_dbt(arguments: list[str], variables: dict[str, str]) -> list[NodeRun]:
+    """Invoke dbt in this process as role ``transform``; return what became of every node.
+
+    Raises ``TransformError`` naming the nodes that failed.
+    """
     # Seconds to import: only when it runs.
     from dbt.cli.main import dbtRunner
 
@@ -96,21 +125,20 @@ def _run_dbt(as_of: datetime, previous: datetime | None) -> list[tuple[str, str,
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
     }
-    arguments = [
-        "build",
-        "--project-dir", str(PROJECT),
-        "--profiles-dir", str(PROJECT),
-        "--target-path", str(target / "target"),
-        "--log-path", str(target / "logs"),
-        "--no-version-check",
-        "--vars", f'{{"as_of": "{as_of.isoformat()}", "previous_as_of": "{previous.isoformat() if previous else ""}"}}',
-    ]  # fmt: skip
-    if previous is None:
-        arguments.append("--full-refresh")
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:
-        result = dbtRunner().invoke(arguments)
+        result = dbtRunner().invoke(
+            [
+                *arguments,
+                "--project-dir", str(PROJECT),
+                "--profiles-dir", str(PROJECT),
+                "--target-path", str(target / "target"),
+                "--log-path", str(target / "logs"),
+                "--no-version-check",
+                "--vars", json.dumps(variables),
+            ]
+        )  # fmt: skip
     finally:
         for name, value in before.items():
             if value is None:
@@ -126,7 +154,7 @@ def _run_dbt(as_of: datetime, previous: datetime | None) -> list[tuple[str, str,
         ]
         raise TransformError("\n".join(failed) or str(result.exception))
     return [
-        (node.node.unique_id, str(node.status), float(node.execution_time), _row_count(node.adapter_response))
+        NodeRun(node.node.unique_id, str(node.status), float(node.execution_time), _row_count(node.adapter_response))
         for node in nodes
     ]
 
@@ -142,7 +170,7 @@ def _remember(
     as_of: datetime,
     is_full_refresh: bool,
     code: str,
-    results: list[tuple[str, str, float, int | None]],
+    results: list[NodeRun],
 ) -> None:
     """Write what this run was built from: the next one starts there."""
     row = connection.execute(

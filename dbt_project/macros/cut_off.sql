@@ -27,3 +27,27 @@
         where old.evse_key = touched.evse_key and old.local_month = touched.local_month
     {%- endif %}
 {%- endmacro %}
+
+{# What holds for an EVSE, from a relation of asset versions: the latest description, a listed connector's first. One row per EVSE.
+   A commissioning date once stated stays until another is stated: most feeds carry none. -#}
+{% macro evse_descriptions(versions) -%}
+    select distinct on (versions.evse_key)
+        versions.evse_key,
+        versions.feed_key,
+        versions.site_key,
+        versions.charger_key,
+        versions.evse_id,
+        versions.emi3_id,
+        versions.time_zone,
+        stated.commissioned_on
+    from {{ versions }} as versions
+    left join (
+        select distinct on (evse_key)
+            evse_key,
+            commissioned_on
+        from {{ versions }}
+        where commissioned_on is not null
+        order by evse_key, valid_from desc, asset_version_key desc
+    ) as stated on stated.evse_key = versions.evse_key
+    order by versions.evse_key, versions.is_listed desc, versions.valid_from desc, versions.asset_version_key desc
+{%- endmacro %}

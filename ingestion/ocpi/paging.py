@@ -111,7 +111,8 @@ def _read_pages(fetch: Callable[[str], Page], endpoint: str, shown: Callable[[st
     met: set[tuple[Key, ...]] = set()
     count = 0
     total: int | None = None
-    url, is_by_link = with_place(endpoint, 0), False
+    by_link: bool | None = None
+    url = with_place(endpoint, 0)
     while True:
         where = f"GET {shown(url)}"
         if url in asked:
@@ -132,13 +133,21 @@ def _read_pages(fetch: Callable[[str], Page], endpoint: str, shown: Callable[[st
         if not page.keys:
             break
         following = next_by_link(endpoint, url, page.link)
-        if following is None:
-            if total is not None:
-                if count >= total:
-                    break
-            elif (is_by_link and not page.link) or (page.limit is not None and len(page.keys) < page.limit):
+        if by_link is None:
+            # One way for the whole list: the two count differently where a link skips something.
+            by_link = following is not None
+        if by_link:
+            if following is None and page.link and total is None:
+                raise FeedError(f"{where}: the link to the next page points elsewhere")
+            if following is None:
                 break
-        url, is_by_link = (following, True) if following else (with_place(endpoint, count), False)
+            url = following
+        else:
+            is_short = page.limit is not None and len(page.keys) < page.limit
+            is_end = is_short if total is None else count >= total
+            if is_end:
+                break
+            url = with_place(endpoint, count)
     if total is None and count == 0:
         raise FeedError(f"GET {shown(endpoint)}: an empty list without X-Total-Count: 0 may be a failure")
     if total is not None and count != total:

@@ -53,17 +53,12 @@ class OcpiPull:
 
     def poll(self) -> Poll:
         """Ask for the whole list. Raises ``FeedError`` for anything short of a complete answer."""
-        self._parsed = {}
-        was_discovered = self._endpoint is not None
         try:
-            listing = self._read()
-        except EndpointLostError:
-            self._endpoint = None
-            if not was_discovered:
-                raise
-            listing = self._read()
-        try:
-            return self._poll_of(listing)
+            return self._poll_of(self._read_again_if_lost())
+        except FeedError:
+            # What was kept of the pages may be the reason: nothing is asked conditionally next time.
+            self._pages = {}
+            raise
         finally:
             self._parsed = {}
 
@@ -76,6 +71,16 @@ class OcpiPull:
     def close(self) -> None:
         """Give back connections."""
         self._transport.close()
+
+    def _read_again_if_lost(self) -> Listing:
+        was_discovered = self._endpoint is not None
+        try:
+            return self._read()
+        except EndpointLostError:
+            self._endpoint = None
+            if not was_discovered:
+                raise
+        return self._read()
 
     def _read(self) -> Listing:
         if self._endpoint is None:

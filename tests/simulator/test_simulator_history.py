@@ -99,9 +99,7 @@ def test_columns_and_words_are_those_agreed(files: Path) -> None:
                 "unavailable",
             }
         else:
-            assert words == OCPI_STATUSES - ({"PLANNED"} if cpo.cpo_id == "mallee" else {"REMOVED"}) | {
-                "missing"
-            }
+            assert words == OCPI_STATUSES - ({"PLANNED"} if cpo.cpo_id == "mallee" else {"REMOVED"}) | {"missing"}
         assert {row["evse_id"] for row in changes} == {row["evse_id"] for row in assets}
         assert len({(row["evse_id"], row["observed_at"]) for row in changes}) == len(changes)
         assert len({(row["evse_id"], row["connector_id"]) for row in assets}) == len(assets)
@@ -188,10 +186,7 @@ def test_the_files_begin_a_day_before_the_month_and_end_after_it_in_every_zone(f
 
 def test_a_shorter_month_of_one_cpo_and_its_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("emit-history", "emit-truth"):
-        assert (
-            main([command, "--month", "2026-10", "--out", str(tmp_path), "--cpo", "mallee", "--days", "2"])
-            == 0
-        )
+        assert main([command, "--month", "2026-10", "--out", str(tmp_path), "--cpo", "mallee", "--days", "2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
     folder = tmp_path / "mallee" / "2026-10"
     assert {path.name for path in folder.iterdir()} == {
@@ -221,9 +216,7 @@ def test_a_shorter_month_of_one_cpo_and_its_truth(tmp_path: Path, capsys: pytest
         ),
     ],
 )
-def test_a_wrong_argument_is_named(
-    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_argument_is_named(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2

@@ -62,9 +62,7 @@ class Client:
 @pytest.fixture(scope="module")
 def served() -> Iterator[tuple[str, Clock]]:
     clock = Clock()
-    items = [
-        {"id": str(number), "evses": [{"uid": f"e{number}", "status": "AVAILABLE"}]} for number in range(45)
-    ]
+    items = [{"id": str(number), "evses": [{"uid": f"e{number}", "status": "AVAILABLE"}]} for number in range(45)]
     sources: dict[str, Source] = {
         "banksia": WorldSource(WORLD, WORLD.cpo("banksia")),
         "mallee": WorldSource(WORLD, WORLD.cpo("mallee")),
@@ -131,9 +129,7 @@ def test_a_page_has_the_limit_asked_for_up_to_the_cap(banksia: Client, limit: in
 
 @pytest.mark.parametrize("token", [None, "b-secret", base64.b64encode(b"m-secret").decode(), ""])
 @pytest.mark.parametrize("path", ["ocpi/versions", "ocpi/2.2.1", LOCATIONS])
-def test_without_the_feed_s_own_token_in_base64_nothing_is_told(
-    banksia: Client, path: str, token: str | None
-) -> None:
+def test_without_the_feed_s_own_token_in_base64_nothing_is_told(banksia: Client, path: str, token: str | None) -> None:
     headers = {} if token is None else {"Authorization": f"Token {token}"}
     answer = requests.get(f"{banksia.base}/banksia/{path}", headers=headers, timeout=10)
     assert answer.status_code == 401
@@ -161,11 +157,7 @@ def test_statuses_are_the_truth_of_the_clock(banksia: Client) -> None:
 
 def test_the_gaps_and_absences_of_the_history_are_not_served(banksia: Client) -> None:
     names = {"gap_over_month_end", "absent_over_midnight"}
-    faults = [
-        fault
-        for fault in faults_of_month(Month(2026, 10))
-        if fault.name in names and fault.cpo_id == "banksia"
-    ]
+    faults = [fault for fault in faults_of_month(Month(2026, 10)) if fault.name in names and fault.cpo_id == "banksia"]
     assert len(faults) == 2
     for fault in faults:
         banksia.clock.now = datetime.fromtimestamp(fault.span.start + 60, UTC)
@@ -185,9 +177,7 @@ def test_an_unchanged_page_is_not_sent_again(banksia: Client) -> None:
 
 
 @pytest.mark.parametrize(("name", "status"), [("down", 503), ("error_500", 500), ("rate_limited", 429)])
-def test_a_feed_that_fails_fails_everywhere_until_it_is_switched_off(
-    banksia: Client, name: str, status: int
-) -> None:
+def test_a_feed_that_fails_fails_everywhere_until_it_is_switched_off(banksia: Client, name: str, status: int) -> None:
     banksia.switch(name=name, seconds=17)
     for path in ("ocpi/versions", "ocpi/2.2.1", LOCATIONS):
         answer = banksia.get(path)
@@ -307,10 +297,7 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health", process)
         headers = {"Authorization": "Token " + base64.b64encode(b"t-secret").decode()}
-        assert (
-            requests.get(f"{url}/town/{LOCATIONS}", headers=headers, timeout=10).json()["data"][0]["id"]
-            == "1"
-        )
+        assert requests.get(f"{url}/town/{LOCATIONS}", headers=headers, timeout=10).json()["data"][0]["id"] == "1"
         now = Client(url, "banksia", Clock()).get(LOCATIONS).json()["timestamp"]
         assert abs(datetime.fromisoformat(now) - datetime.now(UTC)) < timedelta(minutes=1)
     finally:
@@ -319,9 +306,7 @@ def test_the_command_serves_until_it_is_stopped(tmp_path: Path) -> None:
 
 
 def test_serving_without_a_token_names_the_variable(tmp_path: Path) -> None:
-    environment = {
-        name: value for name, value in os.environ.items() if not name.endswith(("_TOKEN", "_TOKEN_FILE"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.endswith(("_TOKEN", "_TOKEN_FILE"))}
     done = subprocess.run(
         [sys.executable, "-m", "simulator", "serve", "--port", "0"],
         cwd=Path(__file__).parents[2],

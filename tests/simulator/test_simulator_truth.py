@@ -108,12 +108,8 @@ def test_a_gap_over_the_month_s_end_counts_on_both_sides() -> None:
 def test_gaps_up_to_liveness_do_not_count() -> None:
     # Only the third gap of the day counts: 360 seconds between polls, 301 of the stream.
     day = date(2026, 10, 20)
-    assert (
-        of_day(expected_seconds("2026-10", "banksia"), WORLD.by_emi3["AU*BAN*E0701*1"], day)["missing"] == 60
-    )
-    assert (
-        of_day(expected_seconds("2026-10", "mallee"), WORLD.by_emi3["AU*MAL*E0101*2"], day)["missing"] == 60
-    )
+    assert of_day(expected_seconds("2026-10", "banksia"), WORLD.by_emi3["AU*BAN*E0701*1"], day)["missing"] == 60
+    assert of_day(expected_seconds("2026-10", "mallee"), WORLD.by_emi3["AU*MAL*E0101*2"], day)["missing"] == 60
     tidewater = expected_seconds("2026-10", "tidewater")
     for evse in standing("tidewater"):
         if evse.commissioned_on is None:
@@ -224,9 +220,7 @@ WINDOWS = [
 
 
 @pytest.mark.parametrize(("cpo_id", "start", "end", "emi3_ids"), WINDOWS)
-def test_counting_second_by_second_gives_the_same(
-    cpo_id: str, start: str, end: str, emi3_ids: list[str]
-) -> None:
+def test_counting_second_by_second_gives_the_same(cpo_id: str, start: str, end: str, emi3_ids: list[str]) -> None:
     window = (datetime.fromisoformat(f"{start}+00:00"), datetime.fromisoformat(f"{end}+00:00"))
     expected = expected_seconds(window, cpo_id)
     for emi3_id in emi3_ids:
@@ -296,9 +290,7 @@ def from_files(folder: Path, month: Month) -> Expected:
     assets = {row["evse_id"]: row for row in rows_of(folder / "assets.csv.gz")}
     changes: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for row in rows_of(folder / "changes.csv.gz"):
-        changes[row["evse_id"]].append(
-            (instant(row["observed_at"]), canonical.get(row["status"], row["status"]))
-        )
+        changes[row["evse_id"]].append((instant(row["observed_at"]), canonical.get(row["status"], row["status"])))
     assert set(changes) <= set(assets)
     life, complete = [], []
     for row in rows_of(folder / "contact.csv.gz"):
@@ -337,9 +329,7 @@ def from_files(folder: Path, month: Month) -> Expected:
         commissioned = asset["commissioned_on"]
         service_from = local_midnight(date.fromisoformat(commissioned), zone) if commissioned else None
         if service_from is None:
-            service_from = next(
-                (at for at, word in own if word not in ("planned", "removed", "missing")), None
-            )
+            service_from = next((at for at, word in own if word not in ("planned", "removed", "missing")), None)
         edges = sorted(cut for cut in cuts if window.start <= cut <= window.end)
         for start, end in itertools.pairwise(edges):
             if service_from is None or start < service_from:

@@ -1,6 +1,6 @@
-with connectors as (
+with versions as (
 
-    select * from {{ ref('int_connector__current') }}
+    select * from {{ ref('stg_asset_version') }}
 
 ),
 
@@ -22,20 +22,9 @@ feeds as (
 
 ),
 
--- An EVSE's own description is that of its latest described connector, listed ones first.
 described as (
 
-    select distinct on (evse_key)
-        evse_key,
-        feed_key,
-        site_key,
-        charger_key,
-        evse_id,
-        emi3_id,
-        time_zone,
-        commissioned_on
-    from connectors
-    order by evse_key, is_listed desc, valid_from desc, asset_version_key desc
+    {{ evse_descriptions('versions') }}
 
 ),
 

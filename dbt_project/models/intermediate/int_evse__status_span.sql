@@ -141,28 +141,62 @@ with_end as (
 
 ),
 
+stretches as (
+
+    select * from with_end
+    where held_from < held_until
+
+),
+
+-- A charger that was removed and then is not listed any more is still removed, not missing.
+with_word as (
+
+    select
+        stretches.evse_key,
+        stretches.local_date,
+        stretches.feed_key,
+        stretches.held_from,
+        stretches.held_until,
+        stretches.status_word is null as is_absent,
+        coalesce(worded.change_key, stretches.change_key) as change_key,
+        coalesce(worded.observed_at, stretches.observed_at) as observed_at,
+        coalesce(worded.status_word, stretches.status_word) as status_word,
+        coalesce(worded.status_profile, stretches.status_profile) as status_profile
+    from stretches
+    left join lateral (
+        select changes.*
+        from changes
+        where changes.evse_key = stretches.evse_key
+            and changes.observed_at_exact <= stretches.observed_at_exact
+            and changes.status_word is not null
+        order by changes.observed_at_exact desc, changes.change_key desc
+        limit 1
+    ) as worded on stretches.status_word is null
+
+),
+
 held as (
 
     select
-        with_end.evse_key,
-        with_end.local_date,
-        with_end.feed_key,
-        with_end.change_key,
-        with_end.observed_at,
-        with_end.held_from,
-        with_end.held_until,
-        with_end.status_word,
+        with_word.evse_key,
+        with_word.local_date,
+        with_word.feed_key,
+        with_word.change_key,
+        with_word.observed_at,
+        with_word.held_from,
+        with_word.held_until,
+        with_word.status_word,
         case
-            when with_end.status_word is null then 'missing'
+            when meanings.status = 'removed' then 'removed'
+            when with_word.is_absent then 'missing'
             else coalesce(meanings.status, 'unknown')
         end as status
-    from with_end
+    from with_word
     left join meanings
-        on meanings.status_profile = with_end.status_profile
-            and meanings.source_word = lower(with_end.status_word)
-            and with_end.observed_at >= meanings.valid_from
-            and with_end.observed_at < meanings.valid_until
-    where with_end.held_from < with_end.held_until
+        on meanings.status_profile = with_word.status_profile
+            and meanings.source_word = lower(with_word.status_word)
+            and with_word.observed_at >= meanings.valid_from
+            and with_word.observed_at < meanings.valid_until
 
 ),
 

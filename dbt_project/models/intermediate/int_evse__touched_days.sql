@@ -67,15 +67,16 @@ by_time as (
 ),
 
 -- A description that moves days or service moves all days of the EVSE.
+versions_before as (
+
+    select * from versions
+    where recorded_at <= {{ previous_as_of() }}
+
+),
+
 described_before as (
 
-    select distinct on (evse_key)
-        evse_key,
-        time_zone,
-        commissioned_on
-    from versions
-    where recorded_at <= {{ previous_as_of() }}
-    order by evse_key, is_listed desc, valid_from desc, asset_version_key desc
+    {{ evse_descriptions('versions_before') }}
 
 ),
 

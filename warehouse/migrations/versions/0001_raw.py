@@ -30,6 +30,13 @@ create table raw.feed (
 comment on table raw.feed is 'Feed registry: the settings in force of each feed, from config/cpos/.';
 comment on column raw.feed.settings_changed_at is 'When a setting that moves time (liveness, end) last changed; null: never.';
 
+create table raw.feed_profile (
+    feed_key smallint not null references raw.feed,
+    status_profile text not null,
+    primary key (feed_key, status_profile)
+);
+comment on table raw.feed_profile is 'The status profiles that changes of a feed were ever written under.';
+
 create table raw.site (
     site_key integer generated always as identity primary key,
     feed_key smallint not null references raw.feed,
@@ -186,7 +193,7 @@ comment on function raw.ensure_partitions is 'Create the monthly partitions that
 create function raw.settled_at() returns timestamptz
 language sql security definer set search_path = pg_catalog as $$
     -- recorded_at is the start of the storing transaction: before the oldest one still open, all is visible.
-    select least(now(), coalesce(min(xact_start), now())) - interval '1 second'
+    select least(now(), min(xact_start))
     from pg_stat_activity
     where datname = current_database()
         and pid <> pg_backend_pid()

@@ -1,0 +1,109 @@
+"""Uptime second by second, by walking through time: slow, obvious, and nothing of the SQL in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+
+@dataclass(frozen=True)
+class Change:
+    """``word``: canonical status, ``missing`` (absent from a full list), or one that no profile maps."""
+
+    evse_id: str
+    at: float
+    word: str
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A poll when ``start == end``, else a stretch of a stream. Epoch seconds."""
+
+    start: float
+    end: float
+    is_complete: bool
+
+
+@dataclass
+class Scenario:
+    """All that one feed ever told, in the order in which it was true."""
+
+    cpo_id: str
+    liveness_seconds: int
+    start: int
+    end: int
+    time_zones: dict[str, str] = field(default_factory=dict)
+    commissioned_on: dict[str, date] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    contacts: list[Contact] = field(default_factory=list)
+
+
+MAPPED = {
+    "available", "charging", "finishing", "preparing", "suspended", "reserved", "unavailable", "out_of_order",
+    "blocked", "inoperative", "planned", "removed", "unknown", "missing",
+}  # fmt: skip
+
+
+def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
+    """(evse_id, local date, status) to in-service seconds, from the scenario's start to its end."""
+    length = scenario.end - scenario.start
+    is_alive = bytearray(length)
+    has_complete = bytearray(length)
+
+    def mark(start: float, end: float) -> None:
+        first = int(start) - scenario.start
+        last = int(end) - scenario.start + scenario.liveness_seconds
+        for second in range(max(first, 0), min(last, length)):
+            is_alive[second] = 1
+
+    for contact in scenario.contacts:
+        mark(contact.start, contact.end)
+        if contact.is_complete:
+            has_complete[int(contact.start) - scenario.start] = 1
+    for change in scenario.changes:
+        if change.word != "missing":
+            mark(change.at, change.at)
+
+    result: Counter[tuple[str, date, str]] = Counter()
+    for evse_id, zone_name in scenario.time_zones.items():
+        zone = ZoneInfo(zone_name)
+        told: dict[int, str] = {}
+        # Of two changes in one second the later one holds.
+        for change in sorted((c for c in scenario.changes if c.evse_id == evse_id), key=lambda c: c.at):
+            told[int(change.at) - scenario.start] = change.word if change.word in MAPPED else "unknown"
+        commissioned = scenario.commissioned_on.get(evse_id)
+        commissioned_at = None
+        if commissioned is not None:
+            midnight = datetime(commissioned.year, commissioned.month, commissioned.day, tzinfo=zone)
+            commissioned_at = int(midnight.timestamp()) - scenario.start
+        # The local date changes only on whole half hours.
+        dates: dict[int, date] = {}
+        status: str | None = None
+        is_known = has_served = False
+        for second in range(length):
+            if not is_alive[second]:
+                is_known = False
+            if second in told:
+                # What was removed and then is not listed any more is still removed.
+                if not (told[second] == "missing" and status == "removed"):
+                    status = told[second]
+                is_known = True
+            elif has_complete[second] and status is not None:
+                is_known = True
+            if commissioned_at is not None:
+                has_served = second >= commissioned_at
+            elif status not in (None, "planned", "removed", "missing"):
+                has_served = True
+            if not has_served or status == "removed":
+                continue
+            now = status if is_known and status is not None else "missing"
+            if now == "planned":
+                continue
+            epoch = second + scenario.start
+            local_date = dates.get(epoch // 1800)
+            if local_date is None:
+                local_date = dates[epoch // 1800] = datetime.fromtimestamp(epoch, UTC).astimezone(zone).date()
+            result[evse_id, local_date, now] += 1
+    return result
