@@ -60,6 +60,8 @@ def place_here(
     dags_are_paused: bool = False,
     dags: Path | None = None,
     options: Mapping[str, str] | None = None,
+    simulator_arguments: tuple[str, ...] = (),
+    more_tokens: tuple[str, ...] = (),
 ) -> Place:
     """Describe this machine; optional variables come from ``options`` or else from the environment."""
     api_port = port_for("AIRFLOW_PORT")
@@ -77,10 +79,12 @@ def place_here(
         public_api_url=f"http://{HOST}:{api_port}",
         dags_are_paused=dags_are_paused,
         options={**inherited, **(options or {})},
+        simulator_arguments=simulator_arguments,
+        tokens=(*SIMULATOR_TOKENS, *more_tokens),
     )
 
 
-def secret_values(server: EmbeddedPostgres) -> dict[str, str]:
+def secret_values(server: EmbeddedPostgres, tokens: tuple[str, ...] = SIMULATOR_TOKENS) -> dict[str, str]:
     """Every secret the processes need; the first call generates those that are ours to choose."""
     folder = var_dir() / "secrets"
     fernet = folder / "AIRFLOW__CORE__FERNET_KEY"
@@ -88,7 +92,7 @@ def secret_values(server: EmbeddedPostgres) -> dict[str, str]:
         if not fernet.exists():
             write_private(fernet, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     return {
-        **{name: secret_file(folder / name) for name in SIMULATOR_TOKENS},
+        **{name: secret_file(folder / name) for name in tokens},
         "AIRFLOW__API__SECRET_KEY": secret_file(folder / "AIRFLOW__API__SECRET_KEY"),
         "AIRFLOW__API_AUTH__JWT_SECRET": secret_file(folder / "AIRFLOW__API_AUTH__JWT_SECRET", JWT_BYTES),
         "AIRFLOW__CORE__FERNET_KEY": secret_file(fernet),
