@@ -111,6 +111,10 @@ SCHEMAS: dict[str, Any] = {
             *_fields(pa.int64(), "cpo_key", "site_key", "charger_key", "evse_key"),
         ]
     ),
+    # Time inside an EVSE's window in which it was not in service, cut at local midnight.
+    "service_breaks": pa.schema(
+        [("evse_key", pa.int64()), ("local_date", pa.date32()), *_fields(_TIME, "break_from", "break_until")]
+    ),
     # Seconds per EVSE and local day of the month; other_seconds are those of a status no rule-set knows.
     "evse_days": pa.schema(
         [
@@ -155,7 +159,7 @@ class CandidateHeader(_Strict):
     no recipient's extract can hold them.
     """
     status_profiles: dict[str, str | None]
-    """How the words of each CPO's feed were read; null where the marts do not tell."""
+    """By which profiles the words of each CPO's feed were translated; null when it has told none yet."""
     files: dict[str, FileEntry]
 
     def content(self) -> bytes:

@@ -131,25 +131,34 @@ def _pooled(frame: pd.DataFrame, evses: pd.DataFrame, key: str) -> None:
 def _expected_days(
     candidate: Candidate, register: pd.DataFrame, zones: dict[str, np.ndarray[Any, np.dtype[np.int64]]]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """In-service seconds per EVSE of the register (rows) and day of the month (columns), by calendar alone.
+    """In-service seconds per EVSE of the register (rows) and day of the month (columns).
 
-    The window from ``in_service_from`` to ``in_service_until``, clipped to the cut-off, laid over the site's
-    local days.
+    The window from ``in_service_from`` to ``in_service_until``, clipped to the cut-off, laid over the site's local days,
+    less the breaks of service.
     """
-    day_count = len(days(candidate.header.month))
-    expected = np.zeros((len(register), day_count))
+    month_days = days(candidate.header.month)
+    expected = np.zeros((len(register), len(month_days)))
     as_of = _epoch_seconds(candidate.header.as_of)
-    rows = zip(register["time_zone"], register["in_service_from"], register["in_service_until"], strict=True)
-    for index, (zone, begin, end) in enumerate(rows):
-        if pd.isna(begin):
+    windows: dict[int, tuple[int, int, int]] = {}
+    keys, zone_names = register["evse_key"], register["time_zone"]
+    rows = zip(keys, zone_names, register["in_service_from"], register["in_service_until"], strict=True)
+    for index, (key, zone, begin_at, end_at) in enumerate(rows):
+        if pd.isna(begin_at):
             continue
         edges = zones.get(str(zone))
         if edges is None:
             expected[index] = np.nan
             continue
-        until = as_of if pd.isna(end) else min(as_of, _epoch_seconds(end.to_pydatetime()))
-        inside = np.clip(edges, _epoch_seconds(begin.to_pydatetime()), max(until, edges[0]))
-        expected[index] = np.clip(np.diff(inside), 0, None)
+        begin = _epoch_seconds(begin_at.to_pydatetime())
+        until = as_of if pd.isna(end_at) else min(as_of, _epoch_seconds(end_at.to_pydatetime()))
+        expected[index] = np.diff(np.clip(edges, begin, max(begin, until)))
+        windows[key] = (index, begin, until)
+    column = {day: number for number, day in enumerate(month_days)}
+    for row in candidate.tables["service_breaks"].to_pylist():
+        if row["evse_key"] in windows and row["local_date"] in column:
+            index, begin, until = windows[row["evse_key"]]
+            inside = min(until, _epoch_seconds(row["break_until"])) - max(begin, _epoch_seconds(row["break_from"]))
+            expected[index, column[row["local_date"]]] -= max(0, inside)
     return expected
 
 

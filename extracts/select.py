@@ -119,6 +119,17 @@ def _register_query() -> sql.Composed:
     ).format(columns=_columns("register", _HOMES, "dim_evse"))
 
 
+def _service_breaks_query() -> sql.Composed:
+    """Time in the month's days in which an EVSE was not in service although its service had begun."""
+    return sql.SQL(
+        "select {columns} from marts.fct_evse_service_break as fact"
+        " inner join marts.dim_evse on dim_evse.evse_key = fact.evse_key"
+        " inner join marts.dim_site on dim_site.site_key = dim_evse.site_key"
+        " where fact.local_date between %(first_date)s and %(last_date)s and dim_site.state = any(%(states)s)"
+        " order by fact.evse_key, fact.break_from"
+    ).format(columns=_columns("service_breaks", {}, "fact"))
+
+
 def _evse_days_query() -> sql.Composed:
     """Seconds per EVSE and local day, a column per status."""
     sums = [
@@ -186,6 +197,7 @@ def read_candidate(connection: psycopg.Connection, recipient: Recipient, month: 
             raise SelectError("no transform run has finished: the marts have no cut-off yet")
         tables = {level: _read(connection, level, _level_query(level), values) for level in LEVELS}
         tables["register"] = _read(connection, "register", _register_query(), values)
+        tables["service_breaks"] = _read(connection, "service_breaks", _service_breaks_query(), values)
         tables["evse_days"] = _read(connection, "evse_days", _evse_days_query(), values)
         (unplaced,) = _one(
             connection,

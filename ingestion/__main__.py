@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ingestion.config import cpo_ids, load_cpo
-from ingestion.history import HISTORY_PROFILE, HistoryFileError, import_history, import_waiting
+from ingestion.history import HistoryFileError, import_history, import_waiting
 from warehouse.connection import Role, WarehouseNotFoundError, connect, var_dir
 from warehouse.strict_yaml import ConfigError
 
@@ -32,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     history.add_argument("--assets", type=Path, help="sites, chargers, EVSEs and connectors")
     history.add_argument("--changes", type=Path, help="evse_id, status, observed_at")
     history.add_argument("--contact", type=Path, help="contact_at, is_complete or contact_from, contact_until")
-    history.add_argument("--status-profile", default=HISTORY_PROFILE, help="profile of the status words (%(default)s)")
+    history.add_argument(
+        "--status-profile", help="profile of the status words (default: the feed's, or `history` for a polled feed)"
+    )
 
     waiting = commands.add_parser("import-waiting", help="import the hand-over folders below var/inbox/<cpo>/")
     waiting.add_argument("--cpo", required=True)

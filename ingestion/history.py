@@ -34,7 +34,7 @@ import pandas as pd
 import psycopg
 import pyarrow.parquet
 
-from ingestion.config import CpoConfig
+from ingestion.config import CpoConfig, HistoryFeed
 from ingestion.model import Asset, Contact, Outcome, Rejected, reference
 from ingestion.times import EARLIEST, FUTURE_SKEW, is_time_zone
 from ingestion.writer import Batch, Writer, Written
@@ -80,15 +80,18 @@ def import_history(
     contact: Path | None,
     now: datetime,
     report: Report = lambda line: None,
-    status_profile: str = HISTORY_PROFILE,
+    status_profile: str | None = None,
 ) -> Imported:
     """Import up to three files in one transaction: all of them, or none.
 
+    The words are read by ``status_profile``; by default that of the feed if it sends nothing but files, else ``HISTORY_PROFILE``.
     ``now`` is the time of receipt of records that state none, and the bound of what is not in the future.
     Raises ``HistoryFileError`` for a file that cannot be read or lacks a column.
     """
     writer = Writer(connection, config)
     counts = {"assets": 0, "changes": 0, "contact": 0}
+    if status_profile is None:
+        status_profile = config.feed.status_profile if isinstance(config.feed, HistoryFeed) else HISTORY_PROFILE
     with writer.batch(status_profile) as batch:
         if assets is not None:
             counts["assets"] = _import_assets(batch, config, assets, now)
@@ -116,9 +119,9 @@ def _open_plain(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def open_text(path: Path) -> IO[str]:
-    """Open a CSV file as text: UTF-8 with or without a byte order mark, gzip, xz, bzip2 or plain."""
-    return io.TextIOWrapper(_open_plain(path), encoding="utf-8-sig", errors="strict", newline="")
+def open_text(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
+    """Open a CSV file as text: by default UTF-8 with or without a byte order mark; gzip, xz, bzip2 or plain."""
+    return io.TextIOWrapper(_open_plain(path), encoding=encoding, errors="strict", newline="")
 
 
 def _tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]]:

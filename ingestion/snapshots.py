@@ -40,6 +40,7 @@ class SnapshotConfig(_Strict):
     """Description of a snapshot file."""
 
     delimiter: str = ","
+    encoding: str = "utf-8-sig"
     columns: list[str] | None = None
     """Names in file order when the file has no header line."""
     time: _Time
@@ -74,7 +75,7 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
     Raises ``ConfigError`` and ``HistoryFileError``.
     """
     config = load_snapshot_config(config_path)
-    with open_text(source) as text:
+    with open_text(source, config.encoding) as text:
         rows = pd.read_csv(
             text,
             sep=config.delimiter,
@@ -120,7 +121,7 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
         grid = grid.fillna(config.absent_status)
     grid = grid.fillna("missing")
     is_change = grid.ne(grid.shift())
-    changes = grid.where(is_change).stack().reset_index()
+    changes = grid.where(is_change).stack().dropna().reset_index()
     changes.columns = pd.Index(["observed_at", "evse_id", "status"])
     if config.absent_status is None:
         first_seen = told.groupby("evse_id")["at"].min()

@@ -372,40 +372,63 @@ class Batch:
 
     def add_rejected(self, rejected: Iterable[Rejected], seen_at: datetime) -> None:
         """Quarantine records; one that is there already only moves its ``last_seen_at``."""
-        for record in rejected:
-            payload = record.payload
-            if len(payload) > PAYLOAD_LIMIT:
-                payload = payload[:PAYLOAD_LIMIT] + f" [cut: {len(record.payload)} characters]"
-            # A text column cannot hold NUL; the replacement shows where it stood.
-            payload = payload.replace("\x00", "\ufffd")
-            row = self._connection.execute(
-                """
+        self._connection.execute(
+            """
+            create temporary table if not exists incoming_rejected (
+                position integer generated always as identity, source text, record_ref text, field text, reason text,
+                payload text, payload_sha256 bytea
+            ) on commit drop
+            """
+        )
+        self._connection.execute("truncate incoming_rejected restart identity")
+        with self._connection.cursor().copy(
+            "copy incoming_rejected (source, record_ref, field, reason, payload, payload_sha256) from stdin"
+        ) as copy:
+            for record in rejected:
+                payload = record.payload
+                if len(payload) > PAYLOAD_LIMIT:
+                    payload = payload[:PAYLOAD_LIMIT] + f" [cut: {len(record.payload)} characters]"
+                copy.write_row(
+                    (
+                        record.source,
+                        _storable(record.record_ref),
+                        record.field,
+                        _storable(record.reason),
+                        _storable(payload),
+                        hashlib.sha256(record.payload.encode("utf-8", "surrogatepass")).digest(),
+                    )
+                )
+        added = self._connection.execute(
+            """
+            with stored as (
                 insert into raw.quarantine as known (
                     feed_key, source, record_ref, field, reason, payload, payload_sha256, first_seen_at, last_seen_at
                 )
-                values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                select distinct on (source, record_ref, field, payload_sha256)
+                    %(feed_key)s, source, record_ref, field, reason, payload, payload_sha256, %(seen_at)s, %(seen_at)s
+                from incoming_rejected
+                order by source, record_ref, field, payload_sha256, position
                 on conflict (feed_key, source, record_ref, field, payload_sha256) do update set
                     last_seen_at = greatest(known.last_seen_at, excluded.last_seen_at)
-                returning xmax = 0
-                """,
-                (
-                    self._feed_key,
-                    record.source,
-                    record.record_ref.replace("\x00", "\ufffd"),
-                    record.field,
-                    record.reason,
-                    payload,
-                    hashlib.sha256(record.payload.encode("utf-8", "surrogatepass")).digest(),
-                    seen_at,
-                    seen_at,
-                ),
-            ).fetchone()
-            self.written.quarantined += int(row is not None and row[0])
+                returning xmax = 0 as is_new
+            )
+
+            select count(*) from stored where is_new
+            """,
+            {"feed_key": self._feed_key, "seen_at": seen_at},
+        ).fetchone()
+        assert added is not None
+        self.written.quarantined += added[0]
 
     def _ensure_partitions(self, table: str, first: str, last: str) -> None:
         self._connection.execute(
             f"select raw.ensure_partitions(min({first}), max({last})) from {table} having count(*) > 0"
         )
+
+
+def _storable(text: str) -> str:
+    """Text that a column can hold: NUL and lone surrogates become U+FFFD, which shows where they stood."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
 
 
 def _describe(asset: Asset) -> tuple[dict[str, object], bytes]:

@@ -44,8 +44,8 @@ NSW = Recipient(
 )
 
 CPOS = [
-    {"cpo_key": 1, "cpo_id": "boltway", "cpo_name": "Boltway"},
-    {"cpo_key": 2, "cpo_id": "zap_coop", "cpo_name": 'Zap "Co-op", Ltd'},
+    {"cpo_key": 1, "cpo_id": "boltway", "cpo_name": "Boltway", "status_profiles": "ocpi_2_2_1"},
+    {"cpo_key": 2, "cpo_id": "zap_coop", "cpo_name": 'Zap "Co-op", Ltd', "status_profiles": "history, ocpi_2_2_1"},
 ]
 
 
@@ -130,11 +130,32 @@ CONNECTORS = [
 ]
 
 
+# Away for a day and a half, in Lord Howe's summer time; the site's midnight cuts it.
+BREAKS: list[Row] = [
+    {
+        "evse_key": 105,
+        "local_date": date(2026, 10, day),
+        "status": "removed",
+        "break_from": begin,
+        "break_until": end,
+    }
+    for day, begin, end in (
+        (14, datetime(2026, 10, 14, 1, 0, 1, tzinfo=UTC), datetime(2026, 10, 14, 13, 0, 0, tzinfo=UTC)),
+        (15, datetime(2026, 10, 14, 13, 0, 0, tzinfo=UTC), datetime(2026, 10, 15, 13, 0, 0, tzinfo=UTC)),
+    )
+]
+
+
 def in_service_seconds(evse: Row, day: date, zone: str) -> int:
     """Seconds of a local day inside the EVSE's window, counted one boundary at a time."""
     begin = max(midnight(day, zone), evse["in_service_from"])
     end = min(midnight(day + timedelta(days=1), zone), evse["in_service_until"] or AS_OF)
-    return max(0, int((end - begin).total_seconds()))
+    breaks = [
+        min(end, row["break_until"]) - max(begin, row["break_from"])
+        for row in BREAKS
+        if row["evse_key"] == evse["evse_key"] and row["local_date"] == day
+    ]
+    return max(0, int((end - begin - sum(breaks, timedelta(0))).total_seconds()))
 
 
 def _zone(evse: Row) -> str:
@@ -248,6 +269,7 @@ class World:
             "dim_evse": EVSES,
             "dim_connector": CONNECTORS,
             "fct_evse_status_daily": daily,
+            "fct_evse_service_break": BREAKS,
             **{f"fct_{level}_uptime_monthly": self.monthly(level) for level in ("connector", "charger", "site")},
             "fct_transform_run": [
                 {
@@ -285,6 +307,7 @@ class World:
             tables[f"{level}s"] = rows
         tables["register"] = [joined(row) for row in EVSES if row["site_key"] in by_key["site_key"]]
         here = {row["evse_key"] for row in tables["register"]}
+        tables["service_breaks"] = [row for row in BREAKS if row["evse_key"] in here]
         tables["evse_days"] = [
             {
                 "evse_key": evse_key,
@@ -312,7 +335,7 @@ class World:
             "rule_set_version": 1,
             "as_of": AS_OF,
             "unplaced_evse_count": 0,
-            "status_profiles": {"boltway": "ocpi_2_2_1", "zap_coop": "ocpi_2_2_1"},
+            "status_profiles": {"boltway": "ocpi_2_2_1", "zap_coop": "history, ocpi_2_2_1"},
         }
 
 

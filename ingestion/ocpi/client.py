@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -81,7 +82,7 @@ class OcpiClient:
         if not isinstance(envelope, dict) or "status_code" not in envelope:
             raise FeedError(f"{where}: no OCPI answer (status_code is missing)")
         code = envelope["status_code"]
-        if isinstance(code, bool) or not str(code).isdecimal() or not 1000 <= int(code) <= 1999:
+        if not re.fullmatch(r"1\d{3}", str(code), re.ASCII):
             said = self._transport.redact(f"{code} {envelope.get('status_message') or ''}".strip()[:200])
             raise FeedError(f"{where}: HTTP 200, but OCPI status_code {said}")
         return envelope.get("data")

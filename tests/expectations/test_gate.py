@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from extract_world import AS_OF, EVSES, Row, World, add, edited, recomputed, set_row, with_header, with_tables
 
 from expectations import gate
 from expectations.candidate import LEVELS, STATUSES, Candidate, make_candidate
 from expectations.gate import Finding, GateBlocked, GateResult, check, load_suites, require
+from tests.extract_world import AS_OF, EVSES, Row, World, add, edited, recomputed, set_row, with_header, with_tables
 from warehouse.object_store import open_store
 from warehouse.strict_yaml import ConfigError
 
@@ -201,7 +201,7 @@ def all_missing(candidate: Candidate) -> Candidate:
 
 
 def empty(candidate: Candidate) -> Candidate:
-    return with_tables(candidate, connectors=[], chargers=[], sites=[], register=[], evse_days=[])
+    return with_tables(candidate, connectors=[], chargers=[], sites=[], register=[], service_breaks=[], evse_days=[])
 
 
 def cut_off_at(moment: datetime) -> Defect:
@@ -265,6 +265,10 @@ DEFECTS: dict[str, tuple[Defect, set[str]]] = {
     ),
     "in service a second too long": (
         on("register", one_second_later),
+        {"evses.in_service_time_is_the_calendars", "evse_days.days_have_their_length"},
+    ),
+    "a break of service that nobody knows of": (
+        lambda candidate: with_tables(candidate, service_breaks=[]),
         {"evses.in_service_time_is_the_calendars", "evse_days.days_have_their_length"},
     ),
     "connectors of one EVSE that differ": (
@@ -464,7 +468,7 @@ def test_the_heavy_import_waits_for_the_check_and_reports_nothing_home() -> None
     code = (
         "import sys, os, expectations.gate, expectations.__main__\n"
         "assert 'great_expectations' not in sys.modules\n"
-        "from extract_world import World\n"
+        "from tests.extract_world import World\n"
         "expectations.gate.check(World().candidate())\n"
         "assert os.environ['GX_ANALYTICS_ENABLED'] == 'false'\n"
         "assert 'great_expectations' in sys.modules\n"
@@ -477,7 +481,7 @@ def test_the_heavy_import_waits_for_the_check_and_reports_nothing_home() -> None
         text=True,
         check=True,
         cwd=root,
-        env={"PATH": "/usr/bin", "PYTHONPATH": f"{root}:{root / 'tests'}", "HOME": "/nonexistent"},
+        env={"PATH": "/usr/bin", "PYTHONPATH": str(root), "HOME": "/nonexistent"},
     )
     assert done.stdout == "light\n"
 
@@ -587,11 +591,11 @@ def test_a_finding_blocks_when_it_is_critical_or_in_error() -> None:
 
 def test_the_world_has_what_the_tests_rely_on(good: Candidate) -> None:
     counts = {name: table.num_rows for name, table in good.tables.items()}
-    assert counts == {"connectors": 6, "chargers": 4, "sites": 3, "register": 6, "evse_days": 136}
+    assert counts == {"connectors": 6, "chargers": 4, "sites": 3, "register": 6, "service_breaks": 2, "evse_days": 135}
     sydney = next(row for row in good.tables["connectors"].to_pylist() if row["evse_key"] == 101)
     howe = next(row for row in good.tables["connectors"].to_pylist() if row["evse_key"] == 105)
     assert sydney["in_service_seconds"] == 743 * 3600
-    assert howe["in_service_seconds"] == 743 * 3600 + 1800
+    assert howe["in_service_seconds"] == 743 * 3600 + 1800 - (36 * 3600 - 1)
     assert len(EVSES) == 7
     assert good.header.as_of == AS_OF
     assert all(sydney[f"{status}_seconds"] > 0 for status in STATUSES)

@@ -17,7 +17,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from extract_world import AS_OF, World, edited, set_row, with_header, with_tables
 
 from expectations.candidate import (
     Candidate,
@@ -29,6 +28,7 @@ from expectations.candidate import (
 from expectations.gate import Finding, GateRecord
 from extracts.locks import Lock
 from extracts.publish import Package, PublishError, publish, published
+from tests.extract_world import AS_OF, World, edited, set_row, with_header, with_tables
 from warehouse.object_store import ObjectStore, ObjectStoreError, open_store
 
 FILES = {f"{level}.{kind}" for level in ("connectors", "chargers", "sites") for kind in ("csv", "parquet")} | {
@@ -159,7 +159,7 @@ def test_a_package_holds_its_files_and_a_manifest_that_is_right(candidate: Candi
         1,
         ["NSW"],
     )
-    assert manifest["status_profiles"] == {"boltway": "ocpi_2_2_1", "zap_coop": "ocpi_2_2_1"}
+    assert manifest["status_profiles"] == {"boltway": "ocpi_2_2_1", "zap_coop": "history, ocpi_2_2_1"}
     assert manifest["gate"] == {"passed": True, "expectation_count": 111, "warnings": []}
     assert len(manifest["known_limits"]) == 4
 

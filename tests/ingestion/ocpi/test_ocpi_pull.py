@@ -438,6 +438,7 @@ def test_a_list_without_end_is_an_error(server: ScriptedServer, pull: Make, monk
     server.routes[LOCATIONS] = lambda request: envelope([location(request.query["offset"])])
     with pytest.raises(FeedError, match="no end after 5 pages"):
         pull().poll()
+    assert len(server.asked(LOCATIONS)) == 5
 
 
 def test_without_a_total_the_list_ends_at_an_empty_page(server: ScriptedServer, pull: Make) -> None:
@@ -558,16 +559,19 @@ def test_passes_over_a_list_that_keeps_moving_complete_each_other_and_the_latest
     script = OcpiScript(locations(100)).mount(server)
     to_the_front(script, iter([70, 80, 90]))
 
-    def charging(request: Request, reply: Reply) -> Reply:
-        script.items[0]["evses"][0]["status"] = f"SEEN{len(offsets(server))}"
-        return reply
+    move = script.before_page
 
-    script.after_page = charging
+    def change(request: Request) -> None:
+        move(request)
+        for item in script.items:
+            item["evses"][0]["status"] = f"ASKED{len(offsets(server))}"
+
+    script.before_page = change
     poll = pull().poll()
     assert sorted(sites(poll)) == all_sites(100)
     assert poll.rejected == ()
     assert offsets(server) == [0, 50, 0, 50]
-    assert poll.statuses["l070/l070-1"][0] == "SEEN2"
+    assert [poll.statuses[f"{site}/{site}-1"][0] for site in ("l010", "l095")] == ["ASKED3", "ASKED4"]
 
 
 def test_passes_that_do_not_complete_each_other_are_an_error(server: ScriptedServer, pull: Make) -> None:
@@ -626,7 +630,7 @@ def test_objects_without_an_id_count_as_well(server: ScriptedServer, pull: Make)
 # --- failures that look like answers
 
 
-@pytest.mark.parametrize("code", [2000, 2001, 3000, 3001, "3000", 999, 0, None, True, "x", [1000]])
+@pytest.mark.parametrize("code", [2000, 2001, 3000, 3001, "3000", 999, 10000, 0, None, True, "x", "1" * 5000, [1000]])
 def test_http_200_with_a_failing_status_code_is_an_error(server: ScriptedServer, pull: Make, code: object) -> None:
     script = OcpiScript(locations(2)).mount(server)
     script.after_page = edit(lambda document: document | {"status_code": code, "data": []})
@@ -890,6 +894,9 @@ def test_after_a_failure_nothing_is_asked_conditionally(server: ScriptedServer, 
 
 def test_a_304_nobody_asked_for_is_an_error(server: ScriptedServer, pull: Make) -> None:
     script = OcpiScript(locations(2)).mount(server)
+    feed = pull()
+    feed.poll()
     script.after_page = lambda _, reply: Reply(b"", 304, reply.headers)
-    with pytest.raises(FeedError, match="HTTP 304 to a question without a condition"):
-        pull().poll()
+    for poll in (feed.poll, pull().poll):
+        with pytest.raises(FeedError, match="HTTP 304 to a question without a condition"):
+            poll()

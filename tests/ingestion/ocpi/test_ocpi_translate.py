@@ -176,7 +176,7 @@ def test_a_location_without_evses_says_nothing(none: object) -> None:
 def test_evses_that_are_no_list_cost_the_location(wrong: object) -> None:
     made = translate(location("L") | {"evses": wrong}, location("M"))
     assert list(made.statuses) == ["m/m-1"]
-    assert [place[:2] for place in places(made)] == [("L", "evses")]
+    assert places(made) == [("L", "evses", "Input should be a valid list")]
 
 
 def test_numeric_ids_become_text() -> None:
@@ -335,8 +335,9 @@ def test_a_power_no_charger_has_is_noted_and_left_out(watts: float) -> None:
     assert [place[:2] for place in places(made)] == [("L/1/1", "evses[0].connectors[0].max_electric_power")]
 
 
-def test_a_power_that_is_no_number_is_noted_and_computed() -> None:
-    made = translate(location("L", evses=[evse("1", connectors=[connector(max_electric_power="22 kW")])]))
+@pytest.mark.parametrize("watts", ["22 kW", float("nan"), float("inf"), []])
+def test_a_power_that_is_no_number_is_noted_and_computed(watts: object) -> None:
+    made = translate(location("L", evses=[evse("1", connectors=[connector(max_electric_power=watts)])]))
     assert [str(asset.power_kw) for asset in made.assets] == ["11.040"]
     assert [place[:2] for place in places(made)] == [("L/1/1", "evses[0].connectors[0].max_electric_power")]
 
