@@ -69,7 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
             case "db":
                 database()
             case "up":
-                control.up(progress)
+                try:
+                    control.up(progress)
+                except control.AlreadyRunningError as fact:
+                    progress(str(fact))
             case "down":
                 control.down(progress)
             case "clean":

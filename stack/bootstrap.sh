@@ -30,6 +30,11 @@ if [ -z "$python" ]; then
         "Install one, for example: apt-get install python3 python3-venv; or name one: make env PYTHON=/path/to/python3.12"
 fi
 
+# Trust what the machine trusts, where it says so: a company's own certificate, for example.
+if [ -r /etc/ssl/certs/ca-certificates.crt ]; then
+    export PIP_CERT="${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}" UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"
+fi
+
 if command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1; then
     uv=uv
 else

@@ -125,6 +125,8 @@ def everything(
     dags_are_paused: bool = False,
     dags: Path | None = None,
     options: Mapping[str, str] | None = None,
+    simulator_arguments: tuple[str, ...] = (),
+    more_tokens: tuple[str, ...] = (),
 ) -> Iterator[tuple[Place, Supervisor]]:
     """Run Postgres and all processes for the length of the block, then stop all of it.
 
@@ -144,12 +146,18 @@ def everything(
             ensure_airflow_database(server)
             if prepare is not None:
                 prepare()
-            place = place_here(dags_are_paused=dags_are_paused, dags=dags, options=options)
+            place = place_here(
+                dags_are_paused=dags_are_paused,
+                dags=dags,
+                options=options,
+                simulator_arguments=simulator_arguments,
+                more_tokens=more_tokens,
+            )
             if not Path(place.dags).is_dir():
                 raise MachineError(f"there is no folder of DAGs: {place.dags}")
             if migrate_airflow(place, server):
                 say("Airflow's metadata is migrated")
-            secrets = secret_values(server)
+            secrets = secret_values(server, place.tokens)
             supervisor = Supervisor(
                 processes=processes(place),
                 environment=lambda process: environment_of(process, secrets),

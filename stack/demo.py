@@ -83,6 +83,10 @@ class Plan:
     """Puts files where ingestion finds them; called when the warehouse is there and before Airflow starts."""
     options: Mapping[str, str] = field(default_factory=dict)
     """Optional variables of the processes (``stack.processes.OPTIONAL``)."""
+    simulator_arguments: tuple[str, ...] = ()
+    """What the simulator serves besides its own CPOs, such as ``--replay NAME=FILE``."""
+    more_tokens: tuple[str, ...] = ()
+    """Secrets that such feeds ask for; they are generated."""
 
     @property
     def ingest_dags(self) -> tuple[str, ...]:
@@ -162,7 +166,12 @@ def run_demo(plan: Plan, progress: Progress) -> None:
     began = datetime.now(UTC)
     options = {**plan.options, "CPO_CONFIG_DIR": str(plan.config_dir)}
     with control.everything(
-        progress, prepare=lambda: plan.prepare(progress), dags_are_paused=True, options=options
+        progress,
+        prepare=lambda: plan.prepare(progress),
+        dags_are_paused=True,
+        options=options,
+        simulator_arguments=plan.simulator_arguments,
+        more_tokens=plan.more_tokens,
     ) as (place, supervisor):
         watcher = Watcher(AirflowApi(place.api_url), supervisor, progress)
         watcher.wait_for_dags((*plan.ingest_dags, TRANSFORM, *plan.extract_dags), began)
@@ -223,7 +232,7 @@ class Watcher:
             self._pause()
             run = self.api.run(run)
             self._tell_retries(run)
-            if time.monotonic() - last_news > NEWS_SECONDS:
+            if run.state not in FINISHED and time.monotonic() - last_news > NEWS_SECONDS:
                 last_news = time.monotonic()
                 self.progress(f"  {run.dag_id} is {run.state}: {self._states(run)}")
         if run.state == "failed":
@@ -303,6 +312,9 @@ def describe(plan: Plan, month: str) -> str:
         raise DemoError(f"marts.fct_charger_uptime_monthly has no row for {month}")
     lines = [f"Uptime in {month} (rule-set evc_2025)", "", table(rows), ""]
     for recipient in plan.recipients:
+        if store := os.environ.get("OBJECT_STORE_URL"):
+            lines.append(f"Package for {recipient}: {store.rstrip('/')}/extracts/{recipient}/{month}/")
+            continue
         package = newest_package(var_dir() / "object_store" / "extracts" / recipient / month)
         lines.append(f"Package for {recipient}: {package}")
         lines += [f"  {file.name:28} {file.stat().st_size:>10,} bytes" for file in sorted(package.iterdir())]

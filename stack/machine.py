@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -28,6 +29,9 @@ from warehouse.connection import REPOSITORY, var_dir
 PREFERRED_PORTS: Mapping[str, int] = {"AIRFLOW_PORT": 8080, "SIMULATOR_PORT": 8090}
 JWT_BYTES = 64
 
+# Ports that this process has set aside, for as long as it lives.
+_reservations: dict[int, socket.socket] = {}
+
 
 class MachineError(RuntimeError):
     """Something this machine lacks or refuses; the message says what to do."""
@@ -36,19 +40,42 @@ class MachineError(RuntimeError):
 def port_for(variable: str) -> int:
     """The port of that variable, else the one kept from the last time, else the usual one, else any that is free."""
     if asked := os.environ.get(variable):
-        if not (asked.isdecimal() and port_is_free(int(asked))):
+        if not (asked.isdecimal() and reserve(int(asked))):
             raise MachineError(f"{variable}={asked}: not a free port")
         return int(asked)
     path = var_dir() / "run" / "ports.json"
     with locked(path.with_suffix(".lock")):
         kept = read_json(path)
         for port in (kept.get(variable), PREFERRED_PORTS[variable]):
-            if port is not None and port not in _others(kept, variable) and port_is_free(port):
+            if port is not None and port not in _others(kept, variable) and reserve(port):
                 break
         else:
             port = free_port()
+            while not reserve(port):
+                port = free_port()
         write_private(path, json.dumps({**kept, variable: port}) + "\n")
     return int(port)
+
+
+def reserve(port: int) -> bool:
+    """Set a port aside for a process that we are about to start; False when it is taken.
+
+    Two checkouts that start at once both see a port free before either listens on it. So whoever wants one first
+    takes a name that belongs to the port (a socket without a file), and holds it as long as it lives.
+    """
+    if port in _reservations:
+        return port_is_free(port)
+    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        mark.bind(f"\0chargeatlarge-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    if not port_is_free(port):
+        mark.close()
+        return False
+    _reservations[port] = mark
+    return True
 
 
 def _others(kept: Mapping[str, int], variable: str) -> set[int]:
@@ -60,6 +87,8 @@ def place_here(
     dags_are_paused: bool = False,
     dags: Path | None = None,
     options: Mapping[str, str] | None = None,
+    simulator_arguments: tuple[str, ...] = (),
+    more_tokens: tuple[str, ...] = (),
 ) -> Place:
     """Describe this machine; optional variables come from ``options`` or else from the environment."""
     api_port = port_for("AIRFLOW_PORT")
@@ -77,10 +106,12 @@ def place_here(
         public_api_url=f"http://{HOST}:{api_port}",
         dags_are_paused=dags_are_paused,
         options={**inherited, **(options or {})},
+        simulator_arguments=simulator_arguments,
+        tokens=(*SIMULATOR_TOKENS, *more_tokens),
     )
 
 
-def secret_values(server: EmbeddedPostgres) -> dict[str, str]:
+def secret_values(server: EmbeddedPostgres, tokens: tuple[str, ...] = SIMULATOR_TOKENS) -> dict[str, str]:
     """Every secret the processes need; the first call generates those that are ours to choose."""
     folder = var_dir() / "secrets"
     fernet = folder / "AIRFLOW__CORE__FERNET_KEY"
@@ -88,7 +119,7 @@ def secret_values(server: EmbeddedPostgres) -> dict[str, str]:
         if not fernet.exists():
             write_private(fernet, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     return {
-        **{name: secret_file(folder / name) for name in SIMULATOR_TOKENS},
+        **{name: secret_file(folder / name) for name in tokens},
         "AIRFLOW__API__SECRET_KEY": secret_file(folder / "AIRFLOW__API__SECRET_KEY"),
         "AIRFLOW__API_AUTH__JWT_SECRET": secret_file(folder / "AIRFLOW__API_AUTH__JWT_SECRET", JWT_BYTES),
         "AIRFLOW__CORE__FERNET_KEY": secret_file(fernet),

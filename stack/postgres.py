@@ -193,7 +193,6 @@ class EmbeddedPostgres:
             binaries = self._binaries_for(account)
             if not (self.data() / "PG_VERSION").exists():
                 self._initialise(account, binaries)
-            self._choose_port()
             self._launch_until_ready(account, binaries)
 
     def stop(self) -> None:
@@ -442,6 +441,7 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
             self._forget_dead_server()
+            self._choose_port()
             log_start = self.log.stat().st_size if self.log.exists() else 0
             if self._wait_until_ready(self._launch(account, binaries)):
                 return

@@ -20,7 +20,7 @@ AIRFLOW_SECRETS = (
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
 )
 # Given on to every process when they are set.
-OPTIONAL = ("COLLECTION_WINDOW_SECONDS", "CPO_CONFIG_DIR")
+OPTIONAL = ("COLLECTION_WINDOW_SECONDS", "CPO_CONFIG_DIR", "OBJECT_STORE_URL", "RECIPIENTS_CONFIG")
 TELEMETRY_OFF: Mapping[str, str] = {
     "DO_NOT_TRACK": "1",
     "SCARF_ANALYTICS": "false",
@@ -49,6 +49,10 @@ class Place:
     dags_are_paused: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     """Values of ``OPTIONAL`` variables."""
+    simulator_arguments: tuple[str, ...] = ()
+    """What the simulator is to serve besides its own CPOs."""
+    tokens: tuple[str, ...] = SIMULATOR_TOKENS
+    """Secrets that the simulator asks for and the collector presents."""
 
     @property
     def simulator_url(self) -> str:
@@ -116,7 +120,7 @@ def migrate_airflow_command(place: Place) -> tuple[str, ...]:
 def processes(place: Place) -> tuple[Process, ...]:
     """All processes, in the order in which they start."""
     airflow = airflow_environment(place)
-    airflow_secrets = (*AIRFLOW_SECRETS, *SIMULATOR_TOKENS)
+    airflow_secrets = (*AIRFLOW_SECRETS, *place.tokens)
     monitor = f"{place.api_url}/api/v2/monitor/health"
     return (
         Process(
@@ -124,9 +128,10 @@ def processes(place: Place) -> tuple[Process, ...]:
             command=(
                 *(place.python, "-m", "simulator", "serve"),
                 *("--host", place.listen_host, "--port", str(place.simulator_port)),
+                *place.simulator_arguments,
             ),
             environment=common_environment(place),
-            secrets=SIMULATOR_TOKENS,
+            secrets=place.tokens,
             health=Health(f"{place.simulator_url}/health"),
             stop_order=3,
         ),

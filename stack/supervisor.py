@@ -148,14 +148,16 @@ class Supervisor:
         waiting = dict(self._running)
         began = time.monotonic()
         while waiting:
-            for name, running in list(waiting.items()):
+            # Those that are healthy already, too: whoever answered in place of a dead one is a stranger.
+            for name, running in self._running.items():
                 code = running.child.poll()
                 if code is not None:
                     raise SupervisorError(
                         f"{name} ended while starting ({_how_it_ended(code)}); the end of its log"
                         f" {self._log(name)}:\n{tail(self._log(name))}"
                     )
-                if self.check(running.process.health, running.started_at):
+            for name, running in list(waiting.items()):
+                if self.check(running.process.health, running.started_at) and running.child.poll() is None:
                     running.is_known_healthy = True
                     del waiting[name]
                     self.say(f"{name} is healthy after {time.monotonic() - began:.1f} s")

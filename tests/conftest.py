@@ -17,11 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from stack.databases import OWNER, ensure_owner, give_logins, migrate
 from stack.identity import identity
 from stack.postgres import EmbeddedPostgres
 from warehouse.connection import Role, var_dir
+
+# Everything that is written is written below var/.
+set_hypothesis_home_dir(var_dir() / "cache" / "hypothesis")
 
 MIGRATED = "migrated"
 _numbers = itertools.count(1)

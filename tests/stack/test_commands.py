@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from stack.airflow_api import FINISHED, AirflowApi
 from stack.databases import OWNER, login_of
-from stack.identity import all_pids
+from stack.identity import all_pids, session_members
 from stack.postgres import EmbeddedPostgres
+from stack.processes import SIMULATOR_TOKENS
+from stack.supervisor import recorded_pid
 from warehouse.connection import REPOSITORY, Role, var_dir
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.2)
 
 
 class Machine:
@@ -45,8 +59,8 @@ class Machine:
         return EmbeddedPostgres(self.var / "postgres")
 
 
-@pytest.fixture
-def machine() -> Iterator[Machine]:
+@contextmanager
+def new_machine() -> Iterator[Machine]:
     parent = var_dir() / "test"
     parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="machine-", dir=parent))
@@ -56,6 +70,20 @@ def machine() -> Iterator[Machine]:
     done = found.run("clean")
     assert done.returncode == 0, done.stderr
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """A machine on which nothing was started yet."""
+    with new_machine() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def with_db() -> Iterator[tuple[Machine, subprocess.CompletedProcess[str]]]:
+    """A machine on which `db` was called, and what it printed; for tests that change nothing."""
+    with new_machine() as found:
+        yield found, found.run("db")
 
 
 def processes_of(var: Path) -> list[int]:
@@ -71,8 +99,11 @@ def processes_of(var: Path) -> list[int]:
     return found
 
 
-def test_db_prints_nothing_but_a_url_that_connects_and_holds_no_password(machine: Machine) -> None:
-    first = machine.run("db")
+WithDb = tuple[Machine, subprocess.CompletedProcess[str]]
+
+
+def test_db_prints_nothing_but_a_url_that_connects_and_holds_no_password(with_db: WithDb) -> None:
+    machine, first = with_db
     assert first.returncode == 0, first.stderr
     (url,) = first.stdout.splitlines()
     with psycopg.connect(url) as connection:
@@ -80,62 +111,54 @@ def test_db_prints_nothing_but_a_url_that_connects_and_holds_no_password(machine
         assert connection.execute("select count(*) from raw.feed").fetchone() == (0,)
     passwords = {machine.server().password(login_of(role)) for role in Role}
     assert [password for password in passwords if password in first.stdout + first.stderr] == []
-    # Again: the same server, the same URL.
+
+
+def test_db_called_again_finds_the_same_server(with_db: WithDb) -> None:
+    machine, first = with_db
     pid = machine.server().pid()
     assert machine.run("db").stdout == first.stdout
-    assert machine.server().pid() == pid
+    assert machine.server().pid() == pid is not None
 
 
-def test_db_gives_every_role_its_own_password_in_a_file_for_the_owner_only(machine: Machine) -> None:
-    assert machine.run("db").returncode == 0
+def test_db_gives_every_role_its_own_password_in_a_file_for_the_owner_only(with_db: WithDb) -> None:
+    machine, _ = with_db
     path = machine.var / "postgres" / "warehouse.json"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     found = json.loads(path.read_text(encoding="utf-8"))
     assert set(found["roles"]) == set(Role)
     assert len({login["password"] for login in found["roles"].values()}) == len(Role)
+    place = {"host": found["host"], "port": found["port"], "dbname": found["database"]}
     for login in found["roles"].values():
-        with psycopg.connect(
-            host=found["host"],
-            port=found["port"],
-            dbname=found["database"],
-            user=login["user"],
-            password=login["password"],
-        ) as connection:
+        with psycopg.connect(**place, user=login["user"], password=login["password"]) as connection:
             assert connection.execute("select current_user").fetchone() == (login["user"],)
 
 
-def test_psql_opens_the_warehouse_as_the_role_that_was_asked_for(machine: Machine) -> None:
-    assert machine.run("db").returncode == 0
+def test_psql_opens_the_warehouse_as_the_role_that_was_asked_for(with_db: WithDb) -> None:
+    machine, _ = with_db
     done = machine.run("psql", "--role", "portal", "--", "-Atc", "select current_user")
     assert done.stdout == "portal\n", done.stderr
 
 
-def test_down_stops_what_db_started_and_is_safe_to_repeat(machine: Machine) -> None:
-    assert machine.run("db").returncode == 0
-    assert machine.server().is_running()
-    assert machine.run("down").returncode == 0
-    assert not machine.server().is_running()
-    again = machine.run("down")
-    assert again.returncode == 0
-    assert "nothing is running" in again.stdout
+def test_status_says_what_runs(with_db: WithDb) -> None:
+    machine, _ = with_db
+    done = machine.run("status")
+    assert done.returncode == 3
+    assert f"runs (pid {machine.server().pid()})" in done.stdout
+    assert "scheduler      is not running" in done.stdout
 
 
-def test_status_says_what_runs(machine: Machine) -> None:
-    before = machine.run("status")
-    assert before.returncode == 3
-    assert machine.run("db").returncode == 0
-    after = machine.run("status")
-    assert after.returncode == 3
-    assert f"runs (pid {machine.server().pid()})" in after.stdout
-    assert "scheduler      is not running" in after.stdout
-
-
-def test_clean_stops_the_server_and_removes_everything(machine: Machine) -> None:
+def test_down_stops_what_db_started_and_clean_removes_it(machine: Machine) -> None:
     assert machine.run("db").returncode == 0
     assert processes_of(machine.var) != []
+    assert machine.run("down").returncode == 0
+    assert processes_of(machine.var) == []
+    again = machine.run("down")
+    assert (again.returncode, "nothing is running" in again.stdout) == (0, True)
+    assert machine.run("db").returncode == 0
     assert machine.run("clean").returncode == 0
     assert processes_of(machine.var) == []
     assert not machine.var.exists()
+    assert machine.run("clean").returncode == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server may live outside")
@@ -171,3 +194,96 @@ def test_a_wrong_url_is_an_error_that_does_not_tell_the_password(machine: Machin
     assert done.returncode == 1
     assert "no_such_database" in done.stderr
     assert postgres.password("postgres") not in done.stdout + done.stderr
+
+
+DAG_FILE = """
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG, task
+
+with DAG(dag_id="write_environment", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)):
+
+    @task
+    def write() -> None:
+        import json, os, pathlib
+
+        names = ("BANKSIA_TOKEN", "MALLEE_TOKEN", "SIMULATOR_URL", "VAR_DIR", "DO_NOT_TRACK")
+        found = {name: os.environ.get(name) for name in names}
+        (pathlib.Path(os.environ["VAR_DIR"]) / "seen.json").write_text(json.dumps(found))
+
+    write()
+"""
+
+
+def test_up_runs_a_task_through_airflow_survives_a_killed_scheduler_and_leaves_nothing(machine: Machine) -> None:
+    """The real Airflow, with a DAG of this test's own."""
+    dags = machine.var.parent / "dags"
+    dags.mkdir()
+    (dags / "write_environment.py").write_text(DAG_FILE, encoding="utf-8")
+    output = machine.var.parent / "up.log"
+    script = (
+        "import sys; from pathlib import Path; from stack import control; control.up(print, dags=Path(sys.argv[1]))"
+    )
+    with output.open("w", encoding="utf-8") as file:
+        up = subprocess.Popen(
+            [sys.executable, "-u", "-c", script, str(dags)],
+            cwd=REPOSITORY,
+            env=machine.environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+
+        def has_said(text: str) -> bool:
+            assert up.poll() is None, output.read_text(encoding="utf-8")
+            return text in output.read_text(encoding="utf-8")
+
+        until(lambda: has_said("everything is up"), 180)
+        run_dir = machine.var / "run"
+        leaders = {
+            name: recorded_pid(name, run_dir) for name in ("simulator", "api-server", "scheduler", "dag-processor")
+        }
+        assert None not in leaders.values()
+        secrets = machine.var / "secrets"
+        values = [path.read_text(encoding="utf-8") for path in secrets.iterdir() if not path.name.startswith(".")]
+        assert len(values) == 5
+        for pid in leaders.values():
+            command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+            assert [value for value in values if value in command] == []
+
+        second = machine.run("up")
+        assert (second.returncode, "already running" in second.stdout) == (0, True)
+        demo = machine.run("demo")
+        assert (demo.returncode, "already running" in demo.stderr) == (1, True)
+
+        scheduler = leaders["scheduler"]
+        assert scheduler is not None
+        os.kill(scheduler, signal.SIGKILL)
+        until(lambda: has_said("scheduler is healthy again"), 120)
+        assert session_members(scheduler) == []
+
+        (address,) = re.findall(r"Airflow +(http://127\.0\.0\.1:\d+)", output.read_text(encoding="utf-8"))
+        api = AirflowApi(address)
+        until(lambda: api.parsed_at("write_environment") is not None, 60)
+        assert api.import_failures() == []
+        run = api.trigger("write_environment", {})
+        until(lambda: api.run(run).state in FINISHED, 120)
+        assert api.run(run).state == "success"
+        seen = json.loads((machine.var / "seen.json").read_text(encoding="utf-8"))
+        tokens = {name: (secrets / name).read_text(encoding="utf-8") for name in SIMULATOR_TOKENS}
+        assert tokens.items() <= seen.items()
+        assert (seen["VAR_DIR"], seen["DO_NOT_TRACK"]) == (str(machine.var), "1")
+        assert seen["SIMULATOR_URL"] in output.read_text(encoding="utf-8")
+
+        leaders = {name: recorded_pid(name, run_dir) for name in leaders}
+        assert machine.run("down").returncode == 0
+        assert up.wait(timeout=60) == 0
+        assert "killing it" not in output.read_text(encoding="utf-8")
+        assert [members for pid in leaders.values() if pid and (members := session_members(pid))] == []
+        assert processes_of(machine.var) == []
+        assert list(run_dir.glob("*.json")) == [run_dir / "ports.json"]
+    finally:
+        up.terminate()
+        up.wait(timeout=120)
+    order = re.findall(r"stopping (\S+)", output.read_text(encoding="utf-8"))
+    assert order == ["scheduler", "dag-processor", "simulator", "api-server"]

@@ -71,4 +71,5 @@ def test_the_owner_sees_transactions_of_other_logins(warehouse: str, postgres: E
         settled = reader.execute("select raw.settled_at()").fetchone()
         assert started is not None
         assert settled is not None
-        assert settled[0] < started[0]
+        # The reader's own clock is later: this instant it can only know from the open transaction.
+        assert settled[0] <= started[0]

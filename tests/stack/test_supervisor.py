@@ -238,6 +238,15 @@ def test_a_process_that_ends_while_starting_is_an_error_with_the_end_of_its_log(
     assert bench.events("stop") == ["one"]
 
 
+def test_the_answer_of_a_stranger_does_not_make_a_dead_process_healthy(bench: Bench) -> None:
+    # Somebody else answers for "bad", as when two checkouts use one port; "slow" keeps the start waiting.
+    (bench.folder / "bad").touch()
+    supervisor = bench.supervisor(("bad", FAILING), ("slow", POLITE.replace(".touch()", "")))
+    with pytest.raises(SupervisorError, match="bad ended while starting"):
+        supervisor.start()
+    supervisor.stop()
+
+
 def test_one_that_never_becomes_healthy_is_an_error(bench: Bench) -> None:
     supervisor = bench.supervisor(("one", POLITE.replace(".touch()", "")))
     supervisor.healthy_seconds = 0.5
