@@ -188,8 +188,8 @@ def read_candidate(connection: psycopg.Connection, recipient: Recipient, month: 
         "statuses": list(STATUSES),
     }
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.read_only = True
     connection.autocommit = True
+    connection.execute("set default_transaction_read_only = on")
     # Not while the marts are being rebuilt: they would be of two cut-offs. A run under way is waited for, before the snapshot is taken.
     connection.execute("select pg_advisory_lock_shared(hashtextextended('chargeatlarge transform', 0))")
     with connection.transaction():

@@ -273,12 +273,19 @@ class World:
             **{f"fct_{level}_uptime_monthly": self.monthly(level) for level in ("connector", "charger", "site")},
             "fct_transform_run": [
                 {
+                    "run_key": 1,
                     "as_of": AS_OF - timedelta(days=1),
                     "started_at": AS_OF,
                     "finished_at": AS_OF,
                     "is_full_refresh": True,
                 },
-                {"as_of": AS_OF, "started_at": AS_OF, "finished_at": AS_OF, "is_full_refresh": False},
+                {
+                    "run_key": 2,
+                    "as_of": AS_OF,
+                    "started_at": AS_OF,
+                    "finished_at": AS_OF,
+                    "is_full_refresh": False,
+                },
             ],
         }
 

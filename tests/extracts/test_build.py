@@ -139,15 +139,24 @@ def test_nothing_is_written_to_the_warehouse(marts: Path) -> None:
             connection.execute("create temp table t (x integer)")
 
 
-def test_marts_without_a_finished_run_have_no_cut_off(marts: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run("delete from marts.fct_transform_run")
+@pytest.mark.parametrize(
+    "happened",
+    [
+        "delete from marts.fct_transform_run",
+        "update marts.fct_transform_run set finished_at = null where run_key = 2",
+    ],
+)
+def test_marts_whose_latest_run_has_not_finished_are_not_selected_from(
+    marts: Path, capsys: pytest.CaptureFixture[str], happened: str
+) -> None:
+    run(happened)
     with (
         connect(Role.EXTRACT) as connection,
-        pytest.raises(SelectError, match="no transform run has finished"),
+        pytest.raises(SelectError, match="the latest transform run has not finished"),
     ):
         read_candidate(connection, NSW, "2026-10")
     assert main(BUILD) == 2
-    assert "no transform run has finished" in capsys.readouterr().err
+    assert "the latest transform run has not finished" in capsys.readouterr().err
 
 
 def test_a_build_ends_with_a_package(marts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,7 +214,11 @@ def test_each_step_can_be_repeated_and_publishing_waits_for_the_gate(marts: Path
     assert tasks.publish_package(path, "late data") == "extracts/nsw_dcceew/2026-10/r2"
     assert tasks.publish_package(path, "late data") == "extracts/nsw_dcceew/2026-10/r2"
 
-    run("insert into marts.fct_transform_run values (%s, now(), now(), false)", AS_OF + timedelta(days=1))
+    run(
+        "insert into marts.fct_transform_run (run_key, as_of, started_at, finished_at, is_full_refresh)"
+        " values (3, %s, now(), now(), false)",
+        AS_OF + timedelta(days=1),
+    )
     run(
         "update marts.fct_site_uptime_monthly set uptime_lower_ratio = %s where site_key = 1",
         Decimal("0.9999"),
