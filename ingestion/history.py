@@ -123,9 +123,9 @@ def _open_plain(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def open_text(path: Path) -> IO[str]:
-    """Open a CSV file as text: UTF-8 with or without a byte order mark, gzip, xz, bzip2 or plain."""
-    return io.TextIOWrapper(_open_plain(path), encoding="utf-8-sig", errors="strict", newline="")
+def open_text(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
+    """Open a CSV file as text: by default UTF-8 with or without a byte order mark; gzip, xz, bzip2 or plain."""
+    return io.TextIOWrapper(_open_plain(path), encoding=encoding, errors="strict", newline="")
 
 
 def _tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]]:

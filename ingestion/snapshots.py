@@ -43,6 +43,7 @@ class SnapshotConfig(_Strict):
     """Description of a snapshot file."""
 
     delimiter: str = ","
+    encoding: str = "utf-8-sig"
     columns: list[str] | None = None
     """Names in file order when the file has no header line."""
     time: _Time
@@ -145,9 +146,9 @@ def _read(config: SnapshotConfig, source: Path) -> pd.DataFrame:
     """All rows as texts. Raises ``HistoryFileError`` for a file without a column that is needed, or with a row of another width."""
     quoting: Literal[0, 3] = csv.QUOTE_NONE if config.delimiter == "\t" else csv.QUOTE_MINIMAL
     try:
-        with open_text(source) as text:
+        with open_text(source, config.encoding) as text:
             header = pd.read_csv(text, sep=config.delimiter, header=None, nrows=1, dtype=str, quoting=quoting)
-        with open_text(source) as text:
+        with open_text(source, config.encoding) as text:
             rows = pd.read_csv(
                 text,
                 sep=config.delimiter,
