@@ -106,17 +106,20 @@ def _poll_once(writer: Writer, feed: PolledFeed, clock: Clock, totals: Totals, r
     asked_at = clock.now()
     try:
         poll = feed.poll()
-        if poll.is_unchanged and writer.last_body(asked_at) != poll.body_sha256:
+        written = writer.write_poll(poll, asked_at, clock.now())
+        if written is None:
             # Another collector has stored a different answer since: this one has to be read in full.
             feed.forget()
             asked_at = clock.now()
             poll = feed.poll()
+            written = writer.write_poll(poll, asked_at, clock.now())
+        if written is None:
+            raise FeedError("answered unchanged to a question that knew of no answer")
     except FeedError as error:
         totals.failed_polls += 1
         writer.write_failure(asked_at, clock.now(), str(error))
         report(f"{asked_at:%H:%M:%S} failed: {error}")
         return
-    written = writer.write_poll(poll, asked_at, clock.now())
     totals.complete_polls += 1
     totals.unchanged_polls += int(poll.is_unchanged)
     totals.written += written

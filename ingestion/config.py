@@ -36,6 +36,9 @@ def _must_be_time_zone(name: str) -> str:
 
 TimeZone = Annotated[str, AfterValidator(_must_be_time_zone)]
 
+# Most tokens do not look like this: one that stands here by mistake is refused, and no message repeats it.
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,7 +65,7 @@ class OcpiPullFeed(_Feed):
     versions_url: str
     party: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}\*[A-Z0-9]{3}$")]
     """The CPO's own party, country_code*party_id. Objects of other parties (a hub's) keep theirs in their identity."""
-    token_secret: str
+    token_secret: SecretName
     """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it)."""
     poll_seconds: int = Field(gt=0)
     charger_id: Literal["evse", "physical_reference", "evse_id_prefix"] = "evse"
@@ -120,9 +123,19 @@ def load_cpo(cpo_id: str, folder: Path | None = None) -> CpoConfig:
 
 
 def secret(name: str) -> str:
-    """Value of the environment variable ``name``, else the content of the file that ``<name>_FILE`` names."""
-    if value := os.environ.get(name):
-        return value.strip()
+    """Value of the environment variable ``name``, else the content of the file that ``<name>_FILE`` names.
+
+    Raises ``ConfigError``, also for an empty one.
+    """
+    if value := os.environ.get(name, "").strip():
+        return value
     if file := os.environ.get(f"{name}_FILE"):
-        return Path(file).read_text(encoding="utf-8").strip()
+        try:
+            value = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            # Without its cause, which may quote what is in the file.
+            raise ConfigError(f"secret {name}: the file that {name}_FILE names cannot be read: {file}") from None
+        if not value:
+            raise ConfigError(f"secret {name}: the file that {name}_FILE names is empty: {file}")
+        return value
     raise ConfigError(f"secret {name} is not set (environment variable {name} or {name}_FILE)")

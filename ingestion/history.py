@@ -22,6 +22,7 @@ import io
 import json
 import lzma
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -46,6 +47,9 @@ ABSENT = "missing"
 """The word that says: from here on the source did not list this EVSE any more."""
 
 RECORDS_AT_A_TIME = 200_000
+
+MOST_CHARACTERS = 200
+"""Of an id or a status word; a longer one is no such thing, and too long for the keys of the database."""
 
 ASSET_COLUMNS = (
     "site_id", "site_name", "address", "suburb", "postcode", "state", "latitude", "longitude", "time_zone",
@@ -105,6 +109,9 @@ def import_history(
 
 # Reading tables
 
+UNREADABLE = (UnicodeDecodeError, EOFError, lzma.LZMAError, zlib.error, OSError, pyarrow.ArrowException, csv.Error)
+"""What reading a damaged file raises, or one that is not what it seems."""
+
 
 def _open_plain(path: Path) -> IO[bytes]:
     """Open a file as its uncompressed bytes, by what it is and not by its name."""
@@ -139,7 +146,7 @@ def _tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]]:
             yield from _parquet_tables(path)
         else:
             yield from _csv_tables(path)
-    except (UnicodeDecodeError, EOFError, lzma.LZMAError, OSError, pyarrow.ArrowInvalid, csv.Error) as error:
+    except UNREADABLE as error:
         raise HistoryFileError(f"{path}: cannot be read: {error}") from error
 
 
@@ -147,23 +154,34 @@ def _parquet_tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Reject
     with _open_plain(path) as plain:
         source = pyarrow.parquet.ParquetFile(io.BytesIO(plain.read()))
         first = 1
+        names = [name.strip() for name in source.schema_arrow.names]
+        _require_different(path, names)
         for batch in source.iter_batches(RECORDS_AT_A_TIME):
-            frame = batch.to_pandas(types_mapper=pd.ArrowDtype).reset_index(drop=True)
-            frame.columns = [str(name).strip() for name in frame.columns]
-            yield first, frame, []
+            # Without pandas' own notes in the file, by which a column may come back as the labels of the rows.
+            frame = batch.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+            frame.columns = names
+            yield first, frame.drop(columns=[name for name in names if _ROW_LABELS.fullmatch(name)]), []
             first += len(frame)
         if first == 1:
-            yield 1, pd.DataFrame(columns=source.schema_arrow.names), []
+            yield 1, pd.DataFrame(columns=names, dtype="object"), []
+
+
+_ROW_LABELS = re.compile(r"__index_level_\d+__")
+"""Row labels that pandas stores beside the columns; no data of anybody's."""
+
+
+def _require_different(path: Path, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise HistoryFileError(f"{path}: a column stands twice in {names}")
 
 
 def _csv_tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]]:
     with open_text(path) as text:
-        reader = csv.reader(text)
+        reader = csv.reader(text, skipinitialspace=True)
         header = [name.strip() for name in next(reader, [])]
         if not header:
             raise HistoryFileError(f"{path}: is empty; its first line must name the columns")
-        if len(set(header)) < len(header):
-            raise HistoryFileError(f"{path}: a column stands twice in {header}")
+        _require_different(path, header)
         first = 1
         while True:
             rows: list[list[str]] = []
@@ -210,31 +228,46 @@ def _require_columns(
             )
 
 
+def _is_null(value: Any) -> bool:
+    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def _text(value: Any) -> str:
+    if _is_null(value):
+        return ""
+    # A column of whole numbers with a null among them is written as floats by many tools: 2000.0 is the id 2000.
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
 def _texts(column: pd.Series) -> pd.Series:
     """Values as stripped texts; null becomes the empty text."""
-    return column.map(lambda value: "" if pd.isna(value) else str(value).strip()).astype("object")
+    return pd.Series([_text(value) for value in column], index=column.index, dtype="object")
 
 
-_ZONE = re.compile(r"(?:[zZ]|[+-]\d{2}(?::?\d{2})?)$")
+_DATE = re.compile(r"\d{4}-\d{2}(?:-\d{2})?|\d{8}")
+_ZONE = re.compile(r"[T ].*(?:[zZ]|[+-]\d{2}(?::?\d{2})?)$")
 
 
 def _instants(column: pd.Series, naive_zone: str) -> pd.Series:
     """Values as UTC instants (datetime64); NaT where a value is empty or not a time.
 
-    A time without a zone is read in ``naive_zone``; one that this zone skips or repeats has no answer and is NaT.
+    A time without a zone is read in ``naive_zone``; one that this zone skips or repeats has no answer and is NaT. A date is not a time.
     """
     if isinstance(column.dtype, pd.ArrowDtype) and "timestamp" in str(column.dtype):
         plain = pd.to_datetime(column.astype("object"), errors="coerce", utc=False)
         if getattr(plain.dtype, "tz", None) is None:
             plain = plain.dt.tz_localize(naive_zone, ambiguous="NaT", nonexistent="NaT")
-        return plain.dt.tz_convert("UTC")
-    text = _texts(column)
+        return plain.dt.tz_convert("UTC").dt.as_unit("us")
+    # Lower-case t and z are good RFC 3339.
+    text = _texts(column).str.upper()
     has_zone = text.str.contains(_ZONE, regex=True)
     instants = pd.Series(pd.NaT, index=column.index, dtype="datetime64[us, UTC]")
     if has_zone.any():
         instants[has_zone] = _parsed(text[has_zone], utc=True).dt.as_unit("us")
     if (~has_zone).any():
-        naive = _parsed(text[~has_zone].where(text[~has_zone].str.len() >= len("2026-01-01T0")), utc=False)
+        naive = _parsed(text[~has_zone].mask(text[~has_zone].str.fullmatch(_DATE)), utc=False)
         local = naive.dt.tz_localize(naive_zone, ambiguous="NaT", nonexistent="NaT")
         instants[~has_zone] = local.dt.tz_convert("UTC").dt.as_unit("us")
     return instants
@@ -255,14 +288,19 @@ class _Findings:
 
     def reject(self, where: pd.Series, field: str, reason: Callable[[Any], str]) -> None:
         """Reject the good records at which ``where`` is true; ``reason`` gets the field's value."""
-        for position in self._frame.index[where & self.is_good]:
-            self.note(position, field, reason(self._frame.at[position, field]))
+        at = self._frame.columns.get_loc(field)
+        for position, *values in self._frame.loc[where & self.is_good].itertuples(name=None):
+            self._note(position, values, field, reason(values[at]))
         self.is_good &= ~where
 
     def note(self, position: int, field: str, reason: str) -> None:
         """Quarantine one record; the caller decides whether the rest of it is used."""
+        self._note(position, list(self._frame.loc[position]), field, reason)
+
+    def _note(self, position: int, values: list[Any], field: str, reason: str) -> None:
         payload = {
-            str(name): None if pd.isna(value) else str(value) for name, value in self._frame.loc[position].items()
+            str(name): None if _is_null(value) else str(value)
+            for name, value in zip(self._frame.columns, values, strict=True)
         }
         self.rejected.append(
             Rejected(
@@ -274,12 +312,30 @@ class _Findings:
             )
         )
 
+    def words(self, field: str, *, is_required: bool = True) -> pd.Series:
+        """Stripped texts of a column of ids or words; reject what is empty, or could not be stored."""
+        texts = _texts(self._frame[field])
+        if is_required:
+            self.reject(texts == "", field, lambda value: "is empty")
+        self.reject(
+            texts.str.len() > MOST_CHARACTERS, field, lambda value: f"has more than {MOST_CHARACTERS} characters"
+        )
+        return texts
+
+    def reject_nul(self) -> None:
+        """Reject records with a NUL character, which no text of the database can hold."""
+        for name in self._frame.columns:
+            has_nul = pd.Series(["\x00" in str(value) for value in self._frame[name]], index=self._frame.index)
+            self.reject(has_nul.astype(bool), name, lambda value: "holds a NUL character")
+
     def times(self, field: str, zone: str, now: datetime, *, is_required: bool = True) -> pd.Series:
         """Parse a time column and reject what is no time, implausibly old, or in the future."""
         instants = _instants(self._frame[field], zone)
         empty = _texts(self._frame[field]) == ""
         if is_required:
             self.reject(empty, field, lambda value: "is empty")
+        is_date = _texts(self._frame[field]).str.fullmatch(_DATE)
+        self.reject(is_date, field, lambda value: f"'{value}' is a date without a time of day")
         self.reject(
             instants.isna() & ~empty, field, lambda value: f"'{value}' is not an ISO 8601 time, or not one in {zone}"
         )
@@ -299,10 +355,9 @@ def _import_changes(batch: Batch, config: CpoConfig, path: Path, now: datetime, 
     for first, frame, malformed in _tables(path):
         _require_columns(path, frame, ("evse_id", "status", "observed_at"), ("received_at",))
         found = _Findings(path, first, frame)
-        evse_id = _texts(frame["evse_id"]).str.casefold()
-        status = _texts(frame["status"])
-        found.reject(evse_id == "", "evse_id", lambda value: "is empty")
-        found.reject(status == "", "status", lambda value: "is empty")
+        found.reject_nul()
+        evse_id = found.words("evse_id").str.casefold()
+        status = found.words("status")
         observed_at = found.times("observed_at", config.feed.naive_time_zone, now)
         received_at = pd.Series(pd.Timestamp(now).as_unit("us"), index=frame.index)
         if "received_at" in frame.columns:
@@ -313,8 +368,8 @@ def _import_changes(batch: Batch, config: CpoConfig, path: Path, now: datetime, 
             evse_key.isna(),
             "evse_id",
             lambda value: (
-                f"'{value}' stands at several sites: {', '.join(sorted(by_id[str(value).strip().casefold()]))}"
-                if str(value).strip().casefold() in by_id
+                f"'{value}' stands at several sites: {', '.join(sorted(by_id[_text(value).casefold()]))}"
+                if _text(value).casefold() in by_id
                 else f"'{value}' is not described by any asset of {config.cpo_id}"
             ),
         )
@@ -335,7 +390,10 @@ def _import_changes(batch: Batch, config: CpoConfig, path: Path, now: datetime, 
     return count
 
 
-_BOOLEANS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+_BOOLEANS = {
+    **dict.fromkeys(("true", "t", "1", "yes", "y"), True),
+    **dict.fromkeys(("false", "f", "0", "no", "n"), False),
+}
 
 
 def _import_contact(batch: Batch, config: CpoConfig, path: Path, now: datetime, report: Report) -> int:
@@ -349,6 +407,7 @@ def _import_contact(batch: Batch, config: CpoConfig, path: Path, now: datetime, 
         )
         _require_columns(path, frame, required, ("is_complete",))
         found = _Findings(path, first, frame)
+        found.reject_nul()
         zone = config.feed.naive_time_zone
         nothing = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[us, UTC]")
         contact_at = found.times("contact_at", zone, now, is_required=not has_stream) if has_poll else nothing
@@ -358,10 +417,12 @@ def _import_contact(batch: Batch, config: CpoConfig, path: Path, now: datetime, 
             is_poll = contact_at.notna()
             is_stream = contact_from.notna() & contact_until.notna()
             found.reject(
-                is_poll == is_stream, "contact_at", lambda value: "is neither a poll nor a stretch of a stream"
+                is_poll & (contact_from.notna() | contact_until.notna()),
+                "contact_at",
+                lambda value: "is given beside contact_from or contact_until: a record is a poll or a stretch",
             )
             found.reject(
-                is_poll & (contact_from.notna() | contact_until.notna()), "contact_at", lambda value: "is both"
+                ~is_poll & ~is_stream, "contact_at", lambda value: "is empty, and so is contact_from or contact_until"
             )
             contact_from = contact_from.where(~is_poll, contact_at)
             contact_until = contact_until.where(~is_poll, contact_at)
@@ -410,8 +471,10 @@ def _import_assets(batch: Batch, config: CpoConfig, path: Path, now: datetime) -
         _require_columns(path, frame, ASSET_COLUMNS, None)
         found = _Findings(path, first, frame)
         records = {name: _texts(frame[name]) for name in frame.columns}
+        found.reject_nul()
         for name in ("site_id", "evse_id", "connector_id"):
-            found.reject(records[name] == "", name, lambda value: "is empty")
+            found.words(name)
+        found.words("charger_id", is_required=False)
         zone = records["time_zone"].where(records["time_zone"] != "", config.feed.time_zone or "")
         found.reject(
             ~zone.map(is_time_zone).astype(bool), "time_zone", lambda value: f"'{value}' is not an IANA time zone"
@@ -485,13 +548,13 @@ def _asset(record: dict[str, str], zone: str, valid_from: datetime | None, found
             power = Decimal(record["power_kw"]).quantize(Decimal("0.001"))
         except InvalidOperation:
             power = None
-        if power is None or not 0 <= power < 100_000:
+        if power is None or power.is_nan() or not 0 <= power < 100_000:
             found.note(position, "power_kw", f"'{record['power_kw']}' is not a power in kW; kept without it")
             power = None
     commissioned_on = None
     if record.get("commissioned_on"):
         try:
-            commissioned_on = date.fromisoformat(record["commissioned_on"][:10])
+            commissioned_on = datetime.fromisoformat(record["commissioned_on"]).date()
         except ValueError:
             found.note(
                 position, "commissioned_on", f"'{record['commissioned_on']}' is not an ISO 8601 date; kept without it"
@@ -510,7 +573,7 @@ def _asset(record: dict[str, str], zone: str, valid_from: datetime | None, found
         site_name=record["site_name"] or None,
         address=record["address"] or None,
         suburb=record["suburb"] or None,
-        postcode=record["postcode"] or None,
+        postcode=_postcode(record["postcode"], record.get("country", "")) or None,
         state=record["state"] or None,
         country=record.get("country") or None,
         latitude=number("latitude", -90, 90),
@@ -526,6 +589,12 @@ def _asset(record: dict[str, str], zone: str, valid_from: datetime | None, found
     )
 
 
+def _postcode(text: str, country: str) -> str:
+    """Give an Australian postcode back the zero that a spreadsheet took from it: 800 is 0800."""
+    is_australian = country.upper() in ("", "AU", "AUS")
+    return f"0{text}" if is_australian and re.fullmatch(r"[0-9]{3}", text) else text
+
+
 # Hand-over folders
 
 
@@ -535,28 +604,49 @@ def import_waiting(
     """Import every hand-over below ``inbox/<cpo_id>/`` that has not been imported: a folder with assets, changes and contact files.
 
     A folder is done when its ``imported.json`` holds the hashes of the very files that are there; changing a file makes it waiting again.
+    A folder that cannot be imported does not keep the others waiting: raises ``HistoryFileError`` that names every such folder, at the end.
     """
     done = []
+    refused = []
     for folder in sorted(path for path in (inbox / config.cpo_id).glob("*") if path.is_dir()):
-        assets, changes, contact = (_one_file(folder, kind) for kind in ("assets", "changes", "contact"))
-        hashes = {file.name: _sha256(file) for file in (assets, changes, contact) if file is not None}
-        if not hashes:
+        try:
+            imported = _import_folder(connection, config, folder, now, report)
+        except HistoryFileError as error:
+            report(f"{folder.name}: refused: {error}")
+            refused.append(f"{folder.name}: {error}")
             continue
-        receipt = folder / "imported.json"
-        if receipt.exists() and json.loads(receipt.read_text(encoding="utf-8"))["sha256"] == hashes:
-            report(f"{folder.name}: imported before")
-            continue
-        imported = import_history(
-            connection, config, assets=assets, changes=changes, contact=contact, now=now, report=report
-        )
-        connection.commit()
-        report(f"{folder.name}: {imported.written}")
-        receipt.write_text(
-            json.dumps({"sha256": hashes, "imported_at": now.isoformat(), "written": str(imported.written)}, indent=2),
-            encoding="utf-8",
-        )
-        done.append(imported)
+        if imported is not None:
+            done.append(imported)
+    if refused:
+        raise HistoryFileError("\n".join(refused))
     return done
+
+
+def _import_folder(
+    connection: psycopg.Connection, config: CpoConfig, folder: Path, now: datetime, report: Report
+) -> Imported | None:
+    """Import one hand-over and leave a receipt; ``None`` when there is nothing new in it."""
+    assets, changes, contact = (_one_file(folder, kind) for kind in ("assets", "changes", "contact"))
+    hashes = {file.name: _sha256(file) for file in (assets, changes, contact) if file is not None}
+    if not hashes:
+        return None
+    receipt = folder / "imported.json"
+    if receipt.exists() and json.loads(receipt.read_text(encoding="utf-8"))["sha256"] == hashes:
+        report(f"{folder.name}: imported before")
+        return None
+    imported = import_history(
+        connection, config, assets=assets, changes=changes, contact=contact, now=now, report=report
+    )
+    connection.commit()
+    report(f"{folder.name}: {imported.written}")
+    # Whole or not at all: a receipt cut short could not be read by the next run.
+    unfinished = folder / "imported.json.part"
+    unfinished.write_text(
+        json.dumps({"sha256": hashes, "imported_at": now.isoformat(), "written": str(imported.written)}, indent=2),
+        encoding="utf-8",
+    )
+    unfinished.replace(receipt)
+    return imported
 
 
 def _one_file(folder: Path, kind: str) -> Path | None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import string
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ingestion.history import ASSET_COLUMNS, HistoryFileError, open_text
+from ingestion.config import TimeZone
+from ingestion.history import ASSET_COLUMNS, UNREADABLE, HistoryFileError, open_text
 from warehouse.strict_yaml import ConfigError, explain, read_strict_yaml
 
 
@@ -28,7 +31,7 @@ class _Time(_Strict):
     widths: list[int]
     """Each column's text is padded with zeros on the left to this width before they are joined."""
     format: str
-    time_zone: str
+    time_zone: TimeZone
 
 
 class _Evse(_Strict):
@@ -75,19 +78,7 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
     Raises ``ConfigError`` and ``HistoryFileError``.
     """
     config = load_snapshot_config(config_path)
-    with open_text(source, config.encoding) as text:
-        rows = pd.read_csv(
-            text,
-            sep=config.delimiter,
-            names=config.columns,
-            header=None if config.columns else 0,
-            dtype=str,
-            keep_default_na=False,
-            quoting=csv.QUOTE_NONE if config.delimiter == "\t" else csv.QUOTE_MINIMAL,
-        )
-    for name in (*config.time.columns, *config.evse.columns, config.status, *config.empty_marker):
-        if name not in rows.columns:
-            raise HistoryFileError(f"{source}: column {name} is missing; it has {', '.join(rows.columns)}")
+    rows = _read(config, source)
     yield f"{len(rows)} rows"
 
     joined = rows[config.time.columns[0]].str.zfill(config.time.widths[0])
@@ -106,6 +97,8 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
     for name, marker in config.empty_marker.items():
         is_empty &= rows[name] == marker
     told = rows[~is_empty].copy()
+    if told.empty:
+        raise HistoryFileError(f"{source}: holds no snapshot that lists an EVSE")
     told["evse_id"] = told[config.evse.columns].agg("/".join, axis=1)
     # A snapshot that holds rows beside an empty marker has answered.
     empty_times = set(rows.loc[is_empty, "at"]) - set(told["at"])
@@ -147,6 +140,43 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
         .any(axis=1)
     )
     yield f"{len(records)} assets; {int(moved.sum())} of them changed coordinates (the latest are used)"
+
+
+def _read(config: SnapshotConfig, source: Path) -> pd.DataFrame:
+    """All rows as texts. Raises ``HistoryFileError`` for a file without a column that is needed, or with a row of another width."""
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if config.delimiter == "\t" else csv.QUOTE_MINIMAL
+    try:
+        with open_text(source, config.encoding) as text:
+            header = pd.read_csv(text, sep=config.delimiter, header=None, nrows=1, dtype=str, quoting=quoting)
+        with open_text(source, config.encoding) as text:
+            rows = pd.read_csv(
+                text,
+                sep=config.delimiter,
+                names=config.columns,
+                header=None if config.columns else 0,
+                index_col=False,
+                dtype=str,
+                keep_default_na=False,
+                quoting=quoting,
+            )
+    except (*UNREADABLE, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise HistoryFileError(f"{source}: cannot be read: {error}") from error
+    if header.shape[1] != rows.shape[1]:
+        raise HistoryFileError(f"{source}: row 1 has {header.shape[1]} values, columns names {rows.shape[1]}")
+    in_assets = [name for pattern in config.assets.values() for name in _names_in(pattern) if name != "evse_id"]
+    for name in (*config.time.columns, *config.evse.columns, config.status, *config.empty_marker, *in_assets):
+        if name not in rows.columns:
+            raise HistoryFileError(f"{source}: column {name} is missing; it has {', '.join(rows.columns)}")
+    # No text is ever null but where a row was too short.
+    is_short = rows.isna().any(axis=1)
+    if is_short.any():
+        number = int(is_short.to_numpy().argmax()) + 1
+        raise HistoryFileError(f"{source}: row {number} has fewer values than there are columns")
+    return rows
+
+
+def _names_in(pattern: str) -> list[str]:
+    return [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:

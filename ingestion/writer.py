@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,6 +22,11 @@ from ingestion.model import Asset, Contact, Observation, Outcome, Poll, Rejected
 
 PAYLOAD_LIMIT = 64_000
 """Characters of a quarantined record that are kept; a longer one is cut, and says so."""
+
+NAME_LIMIT = 500
+"""Characters of a quarantined record's place; the key that finds it again cannot hold much more."""
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass
@@ -108,13 +114,17 @@ class Writer:
             )
             yield Batch(self._connection, self.feed_key, profile)
 
-    def write_poll(self, poll: Poll, contact_at: datetime, received_at: datetime) -> Written:
+    def write_poll(self, poll: Poll, contact_at: datetime, received_at: datetime) -> Written | None:
         """Store one complete answer: assets that are new or differ, changes against the state at ``contact_at``, and the contact.
 
-        An EVSE that had a status and is not in the answer becomes absent (``status_word`` null).
+        An EVSE that had a status and is not in the answer becomes absent (``status_word`` null). Stores nothing and returns ``None``
+        for an unchanged answer whose body is not the last one stored: another collector has read a different one since.
         """
         with self.batch() as batch:
-            if not poll.is_unchanged:
+            if poll.is_unchanged:
+                if batch.last_body(contact_at) != poll.body_sha256:
+                    return None
+            else:
                 batch.add_assets(poll.assets, received_at, is_whole_evse=True)
                 batch.add_full_state(poll.statuses, contact_at, received_at)
             batch.add_rejected(poll.rejected, contact_at)
@@ -135,21 +145,9 @@ class Writer:
     def write_failure(self, contact_at: datetime, received_at: datetime, detail: str) -> Written:
         """Store that the feed was asked and did not answer in full."""
         with self.batch() as batch:
-            batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail[:500])])
+            detail = _storable(detail[:500])
+            batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail)])
         return batch.written
-
-    def last_body(self, before: datetime) -> bytes | None:
-        """Hash of the latest complete answer known before ``before``, by whichever collector."""
-        row = self._connection.execute(
-            """
-            select body_sha256 from raw.feed_contact
-            where feed_key = %s and outcome = 'complete' and contact_from < %s and contact_from > %s - interval '1 day'
-            order by contact_from desc limit 1
-            """,
-            (self.feed_key, before, before),
-        ).fetchone()
-        self._connection.commit()
-        return None if row is None or row[0] is None else bytes(row[0])
 
 
 class Batch:
@@ -160,6 +158,18 @@ class Batch:
         self._feed_key = feed_key
         self._profile = status_profile
         self.written = Written()
+
+    def last_body(self, before: datetime) -> bytes | None:
+        """Hash of the latest complete answer stored before ``before``, by whichever collector."""
+        row = self._connection.execute(
+            """
+            select body_sha256 from raw.feed_contact
+            where feed_key = %s and outcome = 'complete' and contact_from < %s and contact_from > %s - interval '1 day'
+            order by contact_from desc limit 1
+            """,
+            (self._feed_key, before, before),
+        ).fetchone()
+        return None if row is None or row[0] is None else bytes(row[0])
 
     def evse_keys(self) -> dict[str, int]:
         """All EVSEs of the feed: identity to key."""
@@ -284,7 +294,10 @@ class Batch:
         )
 
     def add_changes(self, changes: Iterable[tuple[int, datetime, str | None, datetime, datetime | None]]) -> None:
-        """Store rows (evse_key, observed_at, status_word, received_at, source_updated_at)."""
+        """Store rows (evse_key, observed_at, status_word, received_at, source_updated_at); a row that is known already adds nothing.
+
+        A row that is older than a poll stored before ends at that poll: what the poll told is stored again where it differs.
+        """
         self._connection.execute(
             """
             create temporary table if not exists incoming_change (
@@ -299,37 +312,55 @@ class Batch:
         ) as copy:
             for change in changes:
                 copy.write_row(change)
+        self._connection.execute(_DELETE_KNOWN_CHANGES)
+        self._keep_what_polls_told()
         self._ensure_partitions("incoming_change", "observed_at", "observed_at")
-        added = self._connection.execute(
+        row = self._connection.execute(
             """
-            insert into raw.status_change (
-                evse_key, observed_at, feed_key, status_word, status_profile, received_at, source_updated_at
+            with added as (
+                insert into raw.status_change (
+                    evse_key, observed_at, feed_key, status_word, status_profile, received_at, source_updated_at
+                )
+                select evse_key, observed_at, %s, status_word, %s, received_at, source_updated_at
+                from incoming_change
+                order by observed_at, position
+                on conflict do nothing
+                returning *
+            ),
+
+            -- Of what was stored, not of what was told: a change that is known already is no later than before.
+            latest as (
+                insert into raw.evse_latest as known (
+                    evse_key, feed_key, status_word, status_profile, observed_at, received_at
+                )
+                select distinct on (evse_key)
+                    evse_key, feed_key, status_word, status_profile, observed_at, received_at
+                from added
+                order by evse_key, observed_at desc, change_key desc
+                on conflict (evse_key) do update set
+                    status_word = excluded.status_word,
+                    status_profile = excluded.status_profile,
+                    observed_at = excluded.observed_at,
+                    received_at = excluded.received_at
+                where excluded.observed_at >= known.observed_at
             )
-            select evse_key, observed_at, %s, status_word, %s, received_at, source_updated_at
-            from incoming_change
-            order by observed_at, position
-            on conflict do nothing
+
+            select count(*) from added
             """,
             (self._feed_key, self._profile),
-        )
-        self.written.changes += added.rowcount
+        ).fetchone()
+        assert row is not None
+        self.written.changes += row[0]
+
+    def _keep_what_polls_told(self) -> None:
         self._connection.execute(
-            """
-            insert into raw.evse_latest as known (
-                evse_key, feed_key, status_word, status_profile, observed_at, received_at
-            )
-            select distinct on (evse_key) evse_key, %s, status_word, %s, observed_at, received_at
-            from incoming_change
-            order by evse_key, observed_at desc, position desc
-            on conflict (evse_key) do update set
-                status_word = excluded.status_word,
-                status_profile = excluded.status_profile,
-                observed_at = excluded.observed_at,
-                received_at = excluded.received_at
-            where excluded.observed_at >= known.observed_at
-            """,
-            (self._feed_key, self._profile),
+            "create temporary table later_poll (contact_from timestamptz primary key, received_at timestamptz)"
+            " on commit drop"
         )
+        polls = self._connection.execute(_INSERT_LATER_POLLS, {"feed_key": self._feed_key})
+        if polls.rowcount:
+            self._connection.execute(_REPEAT_WHAT_POLLS_TOLD)
+        self._connection.execute("drop table later_poll")
 
     def add_contacts(self, contacts: Iterable[Contact]) -> None:
         """Store contacts; one that is known already adds nothing."""
@@ -372,6 +403,9 @@ class Batch:
 
     def add_rejected(self, rejected: Iterable[Rejected], seen_at: datetime) -> None:
         """Quarantine records; one that is there already only moves its ``last_seen_at``."""
+        rejected = list(rejected)
+        if not rejected:
+            return
         self._connection.execute(
             """
             create temporary table if not exists incoming_rejected (
@@ -390,24 +424,27 @@ class Batch:
                     payload = payload[:PAYLOAD_LIMIT] + f" [cut: {len(record.payload)} characters]"
                 copy.write_row(
                     (
-                        record.source,
-                        _storable(record.record_ref),
-                        record.field,
-                        _storable(record.reason),
+                        _storable(record.source[:NAME_LIMIT]),
+                        _storable(record.record_ref[:NAME_LIMIT]),
+                        None if record.field is None else _storable(record.field[:NAME_LIMIT]),
+                        _storable(record.reason[:PAYLOAD_LIMIT]),
                         _storable(payload),
                         hashlib.sha256(record.payload.encode("utf-8", "surrogatepass")).digest(),
                     )
                 )
-        added = self._connection.execute(
+        row = self._connection.execute(
             """
             with stored as (
                 insert into raw.quarantine as known (
                     feed_key, source, record_ref, field, reason, payload, payload_sha256, first_seen_at, last_seen_at
                 )
-                select distinct on (source, record_ref, field, payload_sha256)
-                    %(feed_key)s, source, record_ref, field, reason, payload, payload_sha256, %(seen_at)s, %(seen_at)s
-                from incoming_rejected
-                order by source, record_ref, field, payload_sha256, position
+                select %(feed_key)s, source, record_ref, field, reason, payload, payload_sha256, %(at)s, %(at)s
+                from (
+                    select distinct on (source, record_ref, field, payload_sha256) *
+                    from incoming_rejected
+                    order by source, record_ref, field, payload_sha256, position
+                ) as incoming
+                order by position
                 on conflict (feed_key, source, record_ref, field, payload_sha256) do update set
                     last_seen_at = greatest(known.last_seen_at, excluded.last_seen_at)
                 returning xmax = 0 as is_new
@@ -415,10 +452,10 @@ class Batch:
 
             select count(*) from stored where is_new
             """,
-            {"feed_key": self._feed_key, "seen_at": seen_at},
+            {"feed_key": self._feed_key, "at": seen_at},
         ).fetchone()
-        assert added is not None
-        self.written.quarantined += added[0]
+        assert row is not None
+        self.written.quarantined += row[0]
 
     def _ensure_partitions(self, table: str, first: str, last: str) -> None:
         self._connection.execute(
@@ -427,8 +464,8 @@ class Batch:
 
 
 def _storable(text: str) -> str:
-    """Text that a column can hold: NUL and lone surrogates become U+FFFD, which shows where they stood."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    """Put U+FFFD where a character stood that no text of the database can hold: NUL, or half of a surrogate pair."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def _describe(asset: Asset) -> tuple[dict[str, object], bytes]:
@@ -457,6 +494,69 @@ cross join lateral (
     limit 1
 ) as earlier
 where latest.feed_key = %(feed_key)s and latest.observed_at > %(at)s
+"""
+
+_DELETE_KNOWN_CHANGES = """
+delete from incoming_change as incoming
+using raw.status_change as known
+where known.evse_key = incoming.evse_key
+    and known.observed_at = incoming.observed_at
+    and known.status_word is not distinct from incoming.status_word
+"""
+
+# Only our own polls (they have a body) told every EVSE's state themselves; in files, a contact says no more than the changes beside it.
+_INSERT_LATER_POLLS = """
+with bounds as (
+    select min(observed_at) as first_at, max(observed_at) as last_at from incoming_change
+)
+
+insert into later_poll (contact_from, received_at)
+select poll.contact_from, poll.received_at
+from raw.feed_contact as poll
+where poll.feed_key = %(feed_key)s and poll.outcome = 'complete' and poll.body_sha256 is not null
+    and poll.contact_from > (select first_at from bounds)
+    and poll.contact_from <= coalesce(
+        (
+            select min(following.contact_from)
+            from raw.feed_contact as following
+            where following.feed_key = %(feed_key)s
+                and following.outcome = 'complete'
+                and following.body_sha256 is not null
+                and following.contact_from > (select last_at from bounds)
+        ),
+        'infinity'
+    )
+on conflict do nothing
+"""
+
+_REPEAT_WHAT_POLLS_TOLD = """
+with followed as (
+    select
+        evse_key, observed_at, status_word,
+        lead(observed_at) over (partition by evse_key order by observed_at, position) as next_observed_at
+    from incoming_change
+)
+
+insert into incoming_change (evse_key, observed_at, status_word, received_at)
+select followed.evse_key, poll.contact_from, told.status_word, poll.received_at
+from followed
+cross join lateral (
+    select later_poll.contact_from, later_poll.received_at
+    from later_poll
+    where later_poll.contact_from > followed.observed_at
+    order by later_poll.contact_from
+    limit 1
+) as poll
+left join lateral (
+    select change.observed_at, change.status_word
+    from raw.status_change as change
+    where change.evse_key = followed.evse_key and change.observed_at <= poll.contact_from
+    order by change.observed_at desc, change.change_key desc
+    limit 1
+) as told on true
+where (followed.next_observed_at is null or followed.next_observed_at > poll.contact_from)
+    and (told.observed_at is null or told.observed_at <= followed.observed_at)
+    and told.status_word is distinct from followed.status_word
 """
 
 _ASSET_COLUMNS = """site_id, site_name, address, suburb, postcode, state, country, latitude, longitude, time_zone, charger_id,

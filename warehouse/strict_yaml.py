@@ -34,6 +34,8 @@ def read_strict_yaml(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def explain(path: Path | str, error: ValidationError) -> ConfigError:
