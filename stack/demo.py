@@ -85,6 +85,8 @@ class Plan:
     """Optional variables of the processes (``stack.processes.OPTIONAL``)."""
     simulator_arguments: tuple[str, ...] = ()
     """What the simulator serves besides its own CPOs, such as ``--replay NAME=FILE``."""
+    more_report_months: tuple[str, ...] = ()
+    """Months to print without an extract."""
     more_tokens: tuple[str, ...] = ()
     """Secrets that such feeds ask for; they are generated."""
 
@@ -123,12 +125,49 @@ def simulated_plan(now: datetime) -> Plan:
     )
 
 
-def real_plan() -> Plan:
-    """Real status histories, from the CPO files in ``config/demo_real/``. Raises ``DemoError`` when they are not there."""
+def real_plan(now: datetime) -> Plan:
+    """Ten days of real status history from Ireland, and a captured page of real OCPI locations that is polled now.
+
+    Both are looked for in ``SHARED_DATA``, by default ``../shared/data``. Raises ``DemoError`` when they are not there.
+    """
     folder = REPOSITORY / "config" / "demo_real"
-    if not cpo_ids(folder):
-        raise DemoError(f"there is no CPO file in {folder}")
-    raise DemoError("the real demo is not complete yet")
+    shared = Path(os.environ.get("SHARED_DATA") or REPOSITORY.parent / "shared" / "data").resolve()
+    history = shared / "status_history" / "ireland_2018-11-01_to_10.tsv.xz"
+    page = shared / "real_feeds" / "chargecloud_ludwigsburg_page1.json"
+    for path in (history, page):
+        if not path.exists():
+            raise DemoError(
+                f"{path} is not there: set SHARED_DATA to the folder that holds status_history and real_feeds"
+            )
+
+    def prepare(progress: Progress) -> None:
+        output = var_dir() / "inbox" / "esb_ecars" / "2018-11"
+        run_command(
+            [
+                "ingestion", "convert-snapshots",
+                "--config", str(folder / "esb_ecars_snapshots.yml"),
+                "--input", str(history),
+                "--output", str(output),
+            ],
+            "convert-snapshots",
+        )  # fmt: skip
+        for line in (control.log_dir() / "convert-snapshots.log").read_text(encoding="utf-8").splitlines():
+            progress(f"  {line}")
+        progress(f"the Irish snapshots are history files in {output}")
+
+    return Plan(
+        config_dir=folder / "cpos",
+        months=("2018-11",),
+        more_report_months=(f"{now:%Y-%m}",),
+        recipients=("ireland_demo",),
+        prepare=prepare,
+        options={
+            "COLLECTION_WINDOW_SECONDS": str(WINDOW_SECONDS),
+            "RECIPIENTS_CONFIG": str(folder / "recipients.yml"),
+        },
+        simulator_arguments=("--replay", f"ludwigsburg={page}"),
+        more_tokens=("LUDWIGSBURG_TOKEN",),
+    )
 
 
 def run_command(module_and_arguments: list[str], log_name: str) -> None:
@@ -152,7 +191,7 @@ def run_command(module_and_arguments: list[str], log_name: str) -> None:
 def main(progress: Progress, *, real: bool) -> int:
     """Run the demo; return its exit status."""
     try:
-        run_demo(real_plan() if real else simulated_plan(datetime.now(UTC)), progress)
+        run_demo(real_plan(datetime.now(UTC)) if real else simulated_plan(datetime.now(UTC)), progress)
     except (DemoError, AirflowError, requests.RequestException, psycopg.Error) as error:
         sys.stderr.write(f"\ndemo FAILED after {progress.seconds:.0f} s: {error}\n")
         return 1
@@ -190,7 +229,10 @@ def run_demo(plan: Plan, progress: Progress) -> None:
                 run = watcher.api.trigger(dag_id, {"month": month})
                 progress(f"triggered {dag_id} for {month}")
                 watcher.wait_for_success(run, EXTRACT_SECONDS)
-        report = [describe(plan, month) for month in plan.months]
+        report = [
+            *(uptime_of(month) for month in plan.more_report_months),
+            *(describe(plan, month) for month in plan.months),
+        ]
     sys.stdout.write("\n" + "\n".join(report) + "\n" + how_to_look_further())
     progress("done")
 
@@ -304,13 +346,18 @@ def _readable(line: str) -> str:
     return " | ".join([f"{found.get('level', '')} {found['event']}", *errors])
 
 
-def describe(plan: Plan, month: str) -> str:
-    """The month's uptime per CPO, as an analyst reads it, and its packages."""
+def uptime_of(month: str) -> str:
+    """The month's uptime per CPO, as an analyst reads it. Raises ``DemoError`` when there is none."""
     with connect(Role.ANALYST) as connection:
         rows = connection.execute(UPTIME_BY_CPO, {"month": date.fromisoformat(f"{month}-01")}).fetchall()
     if not rows:
         raise DemoError(f"marts.fct_charger_uptime_monthly has no row for {month}")
-    lines = [f"Uptime in {month} (rule-set evc_2025)", "", table(rows), ""]
+    return f"Uptime in {month} (rule-set evc_2025)\n\n{table(rows)}\n"
+
+
+def describe(plan: Plan, month: str) -> str:
+    """The month's uptime and its packages."""
+    lines = [uptime_of(month)]
     for recipient in plan.recipients:
         if store := os.environ.get("OBJECT_STORE_URL"):
             lines.append(f"Package for {recipient}: {store.rstrip('/')}/extracts/{recipient}/{month}/")
