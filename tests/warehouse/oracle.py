@@ -60,7 +60,7 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
 
     for contact in scenario.contacts:
         mark(contact.start, contact.end)
-        if contact.is_complete:
+        if contact.is_complete and contact.start < scenario.end:
             has_complete[int(contact.start) - scenario.start] = 1
     for change in scenario.changes:
         if change.word != "missing":
