@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ingestion.config import TimeZone
 from ingestion.history import ASSET_COLUMNS, UNREADABLE, HistoryFileError, open_text
 from warehouse.strict_yaml import ConfigError, explain, read_strict_yaml
+
+ROWS_AT_A_TIME = 200_000
 
 
 class _Strict(BaseModel):
@@ -99,7 +102,8 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
     told = rows[~is_empty].copy()
     if told.empty:
         raise HistoryFileError(f"{source}: holds no snapshot that lists an EVSE")
-    told["evse_id"] = told[config.evse.columns].agg("/".join, axis=1)
+    first_part, *other_parts = config.evse.columns
+    told["evse_id"] = told[first_part].str.cat(told[other_parts], sep="/") if other_parts else told[first_part]
     # A snapshot that holds rows beside an empty marker has answered.
     empty_times = set(rows.loc[is_empty, "at"]) - set(told["at"])
     yield f"{told['at'].nunique()} snapshots, {len(empty_times)} empty ones (no contact), {told['evse_id'].nunique()} EVSEs"
@@ -145,34 +149,33 @@ def convert(config_path: Path, source: Path, output: Path) -> Iterator[str]:
 def _read(config: SnapshotConfig, source: Path) -> pd.DataFrame:
     """All rows as texts. Raises ``HistoryFileError`` for a file without a column that is needed, or with a row of another width."""
     quoting: Literal[0, 3] = csv.QUOTE_NONE if config.delimiter == "\t" else csv.QUOTE_MINIMAL
+    parts = []
     try:
         with open_text(source, config.encoding) as text:
-            header = pd.read_csv(text, sep=config.delimiter, header=None, nrows=1, dtype=str, quoting=quoting)
-        with open_text(source, config.encoding) as text:
-            rows = pd.read_csv(
-                text,
-                sep=config.delimiter,
-                names=config.columns,
-                header=None if config.columns else 0,
-                index_col=False,
-                dtype=str,
-                keep_default_na=False,
-                quoting=quoting,
-            )
-    except (*UNREADABLE, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+            reader = (row for row in csv.reader(text, delimiter=config.delimiter, quoting=quoting) if row)
+            columns = config.columns or next(reader, [])
+            _require_columns(config, source, columns)
+            first = 1
+            while chunk := list(itertools.islice(reader, ROWS_AT_A_TIME)):
+                for number, row in enumerate(chunk, first):
+                    if len(row) != len(columns):
+                        raise HistoryFileError(
+                            f"{source}: row {number} has {len(row)} values, there are {len(columns)} columns"
+                        )
+                parts.append(pd.DataFrame(chunk, columns=columns, dtype="str"))
+                first += len(chunk)
+    except UNREADABLE as error:
         raise HistoryFileError(f"{source}: cannot be read: {error}") from error
-    if header.shape[1] != rows.shape[1]:
-        raise HistoryFileError(f"{source}: row 1 has {header.shape[1]} values, columns names {rows.shape[1]}")
+    if not parts:
+        raise HistoryFileError(f"{source}: holds no row")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _require_columns(config: SnapshotConfig, source: Path, columns: list[str]) -> None:
     in_assets = [name for pattern in config.assets.values() for name in _names_in(pattern) if name != "evse_id"]
     for name in (*config.time.columns, *config.evse.columns, config.status, *config.empty_marker, *in_assets):
-        if name not in rows.columns:
-            raise HistoryFileError(f"{source}: column {name} is missing; it has {', '.join(rows.columns)}")
-    # No text is ever null but where a row was too short.
-    is_short = rows.isna().any(axis=1)
-    if is_short.any():
-        number = int(is_short.to_numpy().argmax()) + 1
-        raise HistoryFileError(f"{source}: row {number} has fewer values than there are columns")
-    return rows
+        if name not in columns:
+            raise HistoryFileError(f"{source}: column {name} is missing; it has {', '.join(columns)}")
 
 
 def _names_in(pattern: str) -> list[str]:
