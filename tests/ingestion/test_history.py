@@ -520,6 +520,8 @@ def test_a_column_that_no_table_knows_is_kept_in_attributes(make: Any) -> None:
         ("time_zone", "", "'' is not an IANA time zone", False),
         ("time_zone", "AEST", "'AEST' is not an IANA time zone", False),
         ("valid_from", "last May", "'last May' is not an ISO 8601 time or date", False),
+        ("valid_from", "2026-10", "'2026-10' is not an ISO 8601 time or date", False),
+        ("valid_from", "20261001", "'20261001' is not an ISO 8601 time or date", False),
         ("valid_from", "2026-02-30", "'2026-02-30' is not an ISO 8601 time or date", False),
         ("latitude", "133.2", "'133.2' is not a number from -90 to 90; kept without it", True),
         ("longitude", "nan", "'nan' is not a number from -180 to 180; kept without it", True),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -186,6 +187,21 @@ def test_an_observation_that_is_known_does_not_become_the_latest(connection: psy
         batch.add_observations(both[:1])
     assert batch.written == Written()
     assert latest(connection, "tie") == {"a": ("BLOCKED", at(5))}
+    assert write(writer, poll({"A": "BLOCKED"}), 10) == Written(contacts=1)
+    with writer.batch() as batch:
+        batch.add_observations(both[:1])
+    assert batch.written == Written()
+
+
+def test_an_observation_before_a_known_one_needs_no_more(connection: psycopg.Connection) -> None:
+    writer = Writer(connection, polled_config("before_known"))
+    write(writer, poll({"A": "AVAILABLE"}), 0)
+    with writer.batch() as batch:
+        batch.add_observations([Observation("s1/a", "CHARGING", at(30), at(31))])
+    write(writer, poll({"A": "CHARGING"}), 60)
+    with writer.batch() as batch:
+        batch.add_observations([Observation("s1/a", "BLOCKED", at(20), at(90))])
+    assert batch.written == Written(changes=1)
 
 
 def test_two_collectors_at_once_store_no_change_twice(connection: psycopg.Connection) -> None:
@@ -218,6 +234,24 @@ def test_two_collectors_at_once_store_no_change_twice(connection: psycopg.Connec
         assert changed == [(at(minute), f"W{minute // every}") for minute in range(0, 30, every)]
     assert count(connection, "feed_contact", "at_once") == 15 + 2 * 15
     assert count(connection, "asset_version", "at_once") == 2
+
+
+def test_a_writer_waits_for_the_other_one_and_then_knows_what_it_wrote(connection: psycopg.Connection) -> None:
+    config = polled_config("waiting")
+    Writer(connection, config)
+    answer = poll({"A": "AVAILABLE"})
+    with connect(Role.INGEST) as slow, connect(Role.INGEST) as quick, ThreadPoolExecutor(1) as thread:
+        first, second = Writer(slow, config), Writer(quick, config)
+        with first.batch() as batch:
+            batch.add_assets(answer.assets, at(0), is_whole_evse=True)
+            batch.add_full_state(answer.statuses, at(0), at(0))
+            done = thread.submit(write, second, answer, 1)
+            query = "select from pg_locks where pid = %s and locktype = 'advisory' and not granted"
+            deadline = time.monotonic() + 30
+            while connection.execute(query, (quick.info.backend_pid,)).fetchone() is None:
+                assert not done.done(), "did not wait"
+                assert time.monotonic() < deadline
+        assert done.result() == Written(contacts=1)
 
 
 def test_an_unchanged_answer_counts_only_against_the_last_one_stored(connection: psycopg.Connection) -> None:
