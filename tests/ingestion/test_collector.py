@@ -221,7 +221,7 @@ def test_quarantined_records_of_an_answer_are_kept(connection: psycopg.Connectio
 def test_a_feed_of_files_is_not_polled() -> None:
     for ask in (
         lambda: open_feed(history_config("files")),
-        lambda: collect(history_config("files"), seconds=1, report=str),
+        lambda: collect(history_config("files"), seconds=1, report=print),
     ):
         with pytest.raises(ConfigError, match="files: a feed of kind history is not polled"):
             ask()

@@ -159,7 +159,9 @@ def test_the_files_can_be_imported(tmp_path: Path, module_warehouse: str) -> Non
         imported = import_history(
             connection,
             history_config("converted"),
-            **{kind: tmp_path / "out" / f"{kind}.csv.gz" for kind in ("assets", "changes", "contact")},
+            assets=tmp_path / "out" / "assets.csv.gz",
+            changes=tmp_path / "out" / "changes.csv.gz",
+            contact=tmp_path / "out" / "contact.csv.gz",
             now=datetime.fromisoformat("2026-11-15T00:00:00Z"),
         )
     assert (imported.written.assets, imported.written.changes, imported.written.contacts) == (3, 9, 5)
@@ -286,7 +288,9 @@ def test_ten_real_days_say_the_same_as_a_walk_through_the_file(
         imported = import_history(
             connection,
             history_config("esb_ecars"),
-            **{kind: tmp_path / f"{kind}.csv.gz" for kind in ("assets", "changes", "contact")},
+            assets=tmp_path / "assets.csv.gz",
+            changes=tmp_path / "changes.csv.gz",
+            contact=tmp_path / "contact.csv.gz",
             now=datetime.fromisoformat("2026-11-15T00:00:00Z"),
         )
         assert count(connection, "quarantine", "esb_ecars") == 0
