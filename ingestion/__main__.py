@@ -93,7 +93,7 @@ def _run(chosen: argparse.Namespace) -> int:
     elif chosen.command == "collect":
         from ingestion.collector import collect
 
-        totals = collect(load_cpo(chosen.cpo), seconds=chosen.seconds, report=_say)
+        totals = collect(load_cpo(chosen.cpo, expand=True), seconds=chosen.seconds, report=_say)
         _say(str(totals))
         return 0 if totals.complete_polls else 1
     elif chosen.command == "convert-snapshots":
@@ -118,7 +118,7 @@ def _run(chosen: argparse.Namespace) -> int:
                 )
     else:
         for cpo_id in cpo_ids():
-            config = load_cpo(cpo_id)
+            config = load_cpo(cpo_id, expand=True)
             _say(f"{cpo_id}: {config.feed.kind}, status profile {config.feed.status_profile}")
     return 0
 

@@ -102,8 +102,11 @@ def cpo_ids(folder: Path | None = None) -> list[str]:
     return sorted(path.stem for path in (folder or config_dir()).glob("*.yml"))
 
 
-def load_cpo(cpo_id: str, folder: Path | None = None) -> CpoConfig:
-    """Read and check one CPO's file. Raises ``ConfigError``."""
+def load_cpo(cpo_id: str, folder: Path | None = None, *, expand: bool = False) -> CpoConfig:
+    """Read and check one CPO's file. Raises ``ConfigError``.
+
+    With ``expand`` each ``${NAME}`` is replaced from the environment: for whoever asks the feed. A hand-over needs none of them.
+    """
     folder = folder or config_dir()
     path = folder / f"{cpo_id}.yml"
     if not path.exists():
@@ -112,7 +115,8 @@ def load_cpo(cpo_id: str, folder: Path | None = None) -> CpoConfig:
     document = read_strict_yaml(path)
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must be a mapping of keys")
-    document = {key: expand_environment(value, f"{path}: {key}") for key, value in document.items()}
+    if expand:
+        document = {key: expand_environment(value, f"{path}: {key}") for key, value in document.items()}
     try:
         config = CpoConfig.model_validate(document)
     except ValidationError as error:

@@ -44,7 +44,7 @@ def collect_window(cpo_id: str, run_after: datetime) -> Totals:
 
     Raises ``NotPolledError``, and ``FeedError`` when no poll was answered in full.
     """
-    config = load_cpo(cpo_id)
+    config = load_cpo(cpo_id, expand=True)
     if isinstance(config.feed, HistoryFeed):
         raise NotPolledError(f"{cpo_id} hands over files and is not polled")
     rest = (window_end(run_after) - datetime.now(UTC)).total_seconds()

@@ -108,7 +108,7 @@ def airflow_environment(place: Place) -> dict[str, str]:
         # No login: whoever reaches the port is admin, and it is bound to the loopback address only.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
     }
 
 

@@ -50,13 +50,7 @@ def daily_seconds(cpo_id: str, first: date, last: date) -> Seconds:
     return Counter({(evse, day, status): seconds for evse, day, status, seconds in rows})
 
 
-@pytest.fixture
-def simulated_cpos(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPO files of the checkout; nothing is asked of the URL."""
-    monkeypatch.setenv("SIMULATOR_URL", "http://127.0.0.1:9")
-
-
-@pytest.mark.usefixtures("warehouse", "simulated_cpos")
+@pytest.mark.usefixtures("warehouse")
 def test_a_month_of_history_gives_the_truth_to_the_second(tmp_path: Path) -> None:
     world = build_world()
     emit_month(world, Month.parse(MONTH), tmp_path)
@@ -126,7 +120,7 @@ def test_polling_a_live_feed_gives_what_the_polls_could_see(clock: FastClock, mo
     made: list[Recording] = []
     with serve_in_thread(build_app({"banksia": source}, {"banksia": "secret-token"}, clock=clock.now)) as url:
         monkeypatch.setenv("SIMULATOR_URL", url)
-        config = load_cpo("banksia")
+        config = load_cpo("banksia", expand=True)
         feed = config.feed.model_copy(update={"poll_seconds": 60, "ended_at": NIGHT + timedelta(seconds=60 * 99)})
         config = config.model_copy(update={"feed": feed})
 

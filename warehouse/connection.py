@@ -88,4 +88,9 @@ def connect(role: Role) -> psycopg.Connection:
         **url.translate_connect_args(username="user", database="dbname"),
         "application_name": f"chargeatlarge-{role.value}",
     }
-    return psycopg.connect(**arguments)
+    connection = psycopg.connect(**arguments)
+    if role is Role.INGEST:
+        # A writer that hangs would hold back the cut-off of every transformation.
+        connection.execute("set idle_in_transaction_session_timeout = '10min'")
+        connection.commit()
+    return connection

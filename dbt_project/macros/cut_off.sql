@@ -8,6 +8,11 @@
     '{{ var("previous_as_of") or "-infinity" }}'::timestamptz
 {%- endmacro %}
 
+{# Whether the last finished run did not read a row: recorded later, or about a time that its cut-off had not reached. -#}
+{% macro is_new(about, recorded_at='recorded_at') -%}
+    ({{ recorded_at }} > {{ previous_as_of() }} or {{ about }} >= {{ previous_as_of() }})
+{%- endmacro %}
+
 {# Replace all rows and keep the table: swapping the table would take away, for a while, the views that stand on it. -#}
 {% macro delete_all_rows() -%}
     {% if is_incremental() -%}

@@ -28,7 +28,7 @@ feed:
 
 def load(folder: Path, text: str, name: str = "wattle") -> CpoConfig:
     (folder / f"{name}.yml").write_text(text, encoding="utf-8")
-    return load_cpo(name, folder)
+    return load_cpo(name, folder, expand=True)
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +162,9 @@ def test_no_error_repeats_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         secret("WATTLE_TOKEN")
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_whoever_does_not_ask_the_feed_needs_no_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WATTLE_URL")
+    (tmp_path / "wattle.yml").write_text(GOOD, encoding="utf-8")
+    assert load_cpo("wattle", tmp_path).cpo_id == "wattle"

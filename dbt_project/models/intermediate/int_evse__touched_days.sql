@@ -38,7 +38,7 @@ by_changes as (
         order by following.observed_at_exact
         limit 1
     ) as next_change on true
-    where changes.recorded_at > {{ previous_as_of() }}
+    where {{ is_new('changes.observed_at', 'changes.recorded_at') }}
         and {{ previous_as_of() }} > '-infinity'
 
 ),
@@ -70,7 +70,7 @@ by_time as (
 versions_before as (
 
     select * from versions
-    where recorded_at <= {{ previous_as_of() }}
+    where not {{ is_new('valid_from') }}
 
 ),
 
@@ -84,7 +84,7 @@ described_anew as (
 
     select distinct evse_key
     from versions
-    where recorded_at > {{ previous_as_of() }}
+    where {{ is_new('valid_from') }}
 
 ),
 

@@ -31,7 +31,7 @@ new_signs as (
         contact_until as sign_until,
         outcome = 'complete' as is_complete
     from contacts
-    where outcome <> 'failed' and recorded_at > {{ previous_as_of() }}
+    where outcome <> 'failed' and {{ is_new('contact_from') }}
 
     union all
 
@@ -41,7 +41,7 @@ new_signs as (
         observed_at,
         false
     from changes
-    where status_word is not null and recorded_at > {{ previous_as_of() }}
+    where status_word is not null and {{ is_new('observed_at') }}
 
 ),
 

@@ -1,0 +1,211 @@
+"""What a run takes as new, and what it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from ingestion.config import CpoConfig
+from ingestion.model import Asset, Contact, Observation, Outcome, reference
+from ingestion.writer import Writer
+from warehouse.connection import Role, connect
+from warehouse.transform import TransformError, transform
+
+pytestmark = pytest.mark.usefixtures("warehouse")
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def config(**feed: Any) -> CpoConfig:
+    settings = {"kind": "history", "status_profile": "history", "liveness_seconds": 300}
+    return CpoConfig.model_validate({"cpo_id": "wattle", "name": "Wattle", "feed": settings | feed})
+
+
+def asset(evse_id: str, **more: Any) -> Asset:
+    described = {"time_zone": "Australia/Perth", "power_kw": Decimal(50)} | more
+    return Asset(
+        site_ref="s", site_id="S", charger_ref="s/c", charger_id="C", evse_ref=reference("s", evse_id), evse_id=evse_id,
+        connector_ref="1", connector_id="1", **described,
+    )  # fmt: skip
+
+
+def write(
+    *,
+    assets: Iterable[Asset] = (),
+    changes: Iterable[tuple[str, str, datetime]] = (),
+    polls: Iterable[datetime] = (),
+    settings: CpoConfig | None = None,
+) -> None:
+    """One transaction of the ingest role."""
+    with connect(Role.INGEST) as connection, Writer(connection, settings or config()).batch() as batch:
+        batch.add_assets(assets, NOW, is_whole_evse=False)
+        batch.add_observations(Observation(reference("s", evse_id), word, at, NOW) for evse_id, word, at in changes)
+        batch.add_contacts(Contact(at, at, Outcome.COMPLETE, NOW) for at in polls)
+
+
+def touched() -> set[tuple[str, date]]:
+    """(EVSE, local date) that the last run computed."""
+    with connect(Role.TRANSFORM) as connection:
+        return set(
+            connection.execute(
+                "select evse_id, local_date from intermediate.int_evse__touched_days"
+                " inner join marts.dim_evse using (evse_key)"
+            ).fetchall()
+        )
+
+
+def daily() -> list[tuple[Any, ...]]:
+    with connect(Role.ANALYST) as connection:
+        return connection.execute(
+            "select evse_key, local_date, status, seconds from marts.fct_evse_status_daily order by 1, 2, 3"
+        ).fetchall()
+
+
+def assert_equal_to_a_full_refresh() -> None:
+    """The same rows come out when all is computed anew for the same cut-off."""
+    incremental = daily()
+    with connect(Role.ANALYST) as connection:
+        (as_of,) = connection.execute("select max(as_of) from marts.fct_transform_run").fetchone() or (None,)
+    transform(full_refresh=True, as_of=as_of)
+    assert daily() == incremental
+
+
+def two_evses(settings: CpoConfig | None = None) -> datetime:
+    """Two EVSEs that were polled every minute of a day, ten days ago; return the first poll."""
+    start = NOW - timedelta(days=10)
+    write(
+        assets=[asset("A", valid_from=start), asset("B", valid_from=start)],
+        changes=[("A", "available", start), ("B", "charging", start)],
+        polls=[start + timedelta(minutes=minute) for minute in range(1440)],
+        settings=settings,
+    )
+    return start
+
+
+def local_date(at: datetime) -> date:
+    return (at + timedelta(hours=8)).date()
+
+
+def test_a_transformation_reads_what_was_committed_just_before_it() -> None:
+    two_evses()
+    transform()
+    assert {status for _, _, status, _ in daily()} == {"available", "charging", "missing"}
+
+
+def test_a_late_change_touches_its_evse_from_its_day_to_the_next_observation() -> None:
+    start = two_evses()
+    write(changes=[("A", "available", start + timedelta(days=4)), ("A", "charging", start + timedelta(days=6))])
+    transform()
+    late = start + timedelta(days=3)
+    write(changes=[("A", "out_of_order", late)])
+    transform()
+    today = {("A", local_date(NOW)), ("B", local_date(NOW))}
+    # B is touched where A's message shows that the feed was alive.
+    sign_of_life = {(evse, local_date(late + timedelta(seconds=second))) for evse in "AB" for second in (0, 299)}
+    to_next = {("A", local_date(late + timedelta(days=day))) for day in (0, 1)}
+    assert touched() - today == sign_of_life | to_next
+    assert_equal_to_a_full_refresh()
+
+
+def test_nothing_new_touches_nothing_but_the_time_that_passed() -> None:
+    two_evses()
+    transform()
+    transform()
+    assert {day for _, day in touched()} <= {local_date(NOW), local_date(datetime.now(UTC))}
+
+
+def test_a_corrected_time_zone_touches_all_days_of_its_evse_alone() -> None:
+    start = two_evses()
+    transform()
+    write(assets=[asset("A", time_zone="Australia/Lord_Howe", valid_from=start)])
+    transform()
+    assert {day for evse, day in touched() if evse == "A"} >= {
+        local_date(start + timedelta(days=d)) for d in range(1, 10)
+    }
+    assert {day for evse, day in touched() if evse == "B"} <= {local_date(NOW), local_date(datetime.now(UTC))}
+    assert_equal_to_a_full_refresh()
+
+
+def test_a_commissioning_date_stays_when_a_later_description_states_none() -> None:
+    start = two_evses()
+    commissioned = local_date(start) + timedelta(days=2)
+    write(assets=[asset("A", commissioned_on=commissioned, valid_from=start)])
+    write(assets=[asset("A", valid_from=start + timedelta(days=1), site_name="Renamed")])
+    transform()
+    with connect(Role.ANALYST) as connection:
+        found = connection.execute(
+            "select commissioned_on, (in_service_from at time zone 'Australia/Perth')::date from marts.dim_evse"
+            " where evse_id = 'A'"
+        ).fetchone()
+    assert found == (commissioned, commissioned)
+
+
+def test_a_record_ahead_of_the_cut_off_counts_once_its_time_has_come() -> None:
+    two_evses()
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=12)
+    write(changes=[("A", "reserved", soon)], polls=[soon])
+    first = transform()
+    assert first.as_of < soon, "the machine is too slow for this test"
+    with connect(Role.OWNER) as connection:
+        connection.execute("select pg_sleep_until(%s)", (soon + timedelta(seconds=3),))
+    assert not transform().is_full_refresh
+    incremental = daily()
+    assert "reserved" in {status for _, _, status, _ in incremental}
+    # B has been charging since, told by the complete contact alone.
+    assert [status for _, day, status, _ in incremental if day >= local_date(soon)].count("charging") == 1
+
+
+def test_a_changed_liveness_computes_everything_anew() -> None:
+    two_evses()
+    transform()
+    before = daily()
+    write(settings=config(liveness_seconds=3600))
+    assert transform().is_full_refresh
+    assert daily() != before
+
+
+def test_a_run_that_fails_is_made_up_for_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = two_evses()
+    transform()
+    write(changes=[("A", "out_of_order", start + timedelta(hours=1))])
+    with monkeypatch.context() as broken:
+        broken.setattr("warehouse.transform._finish", _fail)
+        with pytest.raises(TransformError):
+            transform()
+    transform()
+    assert "out_of_order" in {status for _, _, status, _ in daily()}
+    assert_equal_to_a_full_refresh()
+
+
+def _fail(*_: object) -> None:
+    raise TransformError("broken on purpose")
+
+
+def test_an_open_writer_holds_the_cut_off_back_and_nothing_is_skipped() -> None:
+    two_evses()
+    with connect(Role.INGEST) as slow, Writer(slow, config()).batch() as batch:
+        opened = slow.execute("select now()").fetchone()
+        assert opened is not None
+        batch.add_contacts([Contact(NOW - timedelta(days=5), NOW - timedelta(days=5), Outcome.COMPLETE, NOW)])
+        assert transform().as_of <= opened[0]
+    transform()
+    with connect(Role.TRANSFORM) as connection:
+        islands = connection.execute("select count(*) from intermediate.int_feed__contact_islands").fetchone()
+    assert islands == (2,)
+
+
+def test_tables_that_views_stand_on_are_filled_again_and_not_swapped() -> None:
+    two_evses()
+    transform()
+    kept = ("dim_cpo", "dim_site", "dim_charger", "dim_evse", "dim_connector", "fct_evse_status_daily")
+    with connect(Role.OWNER) as connection:
+        for name in kept:
+            connection.execute(f"create view marts.on_{name} as select count(*) as row_count from marts.{name}")
+    transform()
+    with connect(Role.OWNER) as connection:
+        for name in kept:
+            assert connection.execute(f"select row_count > 0 from marts.on_{name}").fetchone() == (True,)
