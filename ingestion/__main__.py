@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ingestion.config import cpo_ids, load_cpo
-from ingestion.history import HistoryFileError, import_history, import_waiting
+from ingestion.handover import import_waiting
+from ingestion.history import import_history
+from ingestion.tables import HistoryFileError
 from warehouse.connection import Role, WarehouseNotFoundError, connect, var_dir
 from warehouse.strict_yaml import ConfigError
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from ingestion.collector import Totals, collect, next_on_grid
 from ingestion.config import HistoryFeed, load_cpo
-from ingestion.history import Imported, import_waiting
+from ingestion.handover import import_waiting
+from ingestion.history import Imported
 from ingestion.model import FeedError
 from warehouse.connection import Role, connect, var_dir
 

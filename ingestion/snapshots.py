@@ -19,7 +19,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingestion.config import TimeZone
-from ingestion.history import ASSET_COLUMNS, UNREADABLE, HistoryFileError, open_text
+from ingestion.history import ASSET_COLUMNS
+from ingestion.tables import UNREADABLE, HistoryFileError, open_text
 from warehouse.strict_yaml import ConfigError, explain, read_strict_yaml
 
 ROWS_AT_A_TIME = 200_000

@@ -17,6 +17,7 @@ from datetime import datetime
 import psycopg
 from psycopg.types.json import Jsonb
 
+from ingestion import statements
 from ingestion.config import CpoConfig
 from ingestion.model import Asset, Contact, Observation, Outcome, Poll, Rejected
 
@@ -249,11 +250,13 @@ class Batch:
             """,
             (self._feed_key,),
         )
-        added = self._connection.execute(_INSERT_ASSETS, {"feed_key": self._feed_key, "received_at": received_at})
+        added = self._connection.execute(
+            statements.INSERT_ASSETS, {"feed_key": self._feed_key, "received_at": received_at}
+        )
         self.written.assets += added.rowcount
         if is_whole_evse:
             unlisted = self._connection.execute(
-                _UNLIST_CONNECTORS, {"feed_key": self._feed_key, "received_at": received_at}
+                statements.UNLIST_CONNECTORS, {"feed_key": self._feed_key, "received_at": received_at}
             )
             self.written.assets += unlisted.rowcount
         self._connection.execute("drop table incoming_asset")
@@ -263,7 +266,7 @@ class Batch:
     ) -> None:
         """Store what a complete answer changed: words that differ from the state at ``contact_at``, and EVSEs that are gone."""
         known: dict[int, str | None] = dict(
-            self._connection.execute(_STATE_AT, {"feed_key": self._feed_key, "at": contact_at}).fetchall()
+            self._connection.execute(statements.STATE_AT, {"feed_key": self._feed_key, "at": contact_at}).fetchall()
         )
         keys = self.evse_keys()
         by_key = {keys[evse_ref]: status for evse_ref, status in statuses.items()}
@@ -312,7 +315,7 @@ class Batch:
         ) as copy:
             for change in changes:
                 copy.write_row(change)
-        self._connection.execute(_DELETE_KNOWN_CHANGES)
+        self._connection.execute(statements.DELETE_KNOWN_CHANGES)
         self._keep_what_polls_told()
         self._ensure_partitions("incoming_change", "observed_at", "observed_at")
         row = self._connection.execute(
@@ -357,9 +360,9 @@ class Batch:
             "create temporary table later_poll (contact_from timestamptz primary key, received_at timestamptz)"
             " on commit drop"
         )
-        polls = self._connection.execute(_INSERT_LATER_POLLS, {"feed_key": self._feed_key})
+        polls = self._connection.execute(statements.INSERT_LATER_POLLS, {"feed_key": self._feed_key})
         if polls.rowcount:
-            self._connection.execute(_REPEAT_WHAT_POLLS_TOLD)
+            self._connection.execute(statements.REPEAT_WHAT_POLLS_TOLD)
         self._connection.execute("drop table later_poll")
 
     def add_contacts(self, contacts: Iterable[Contact]) -> None:
@@ -476,149 +479,3 @@ def _describe(asset: Asset) -> tuple[dict[str, object], bytes]:
     document["commissioned_on"] = None if asset.commissioned_on is None else asset.commissioned_on.isoformat()
     text = json.dumps(document, sort_keys=True, ensure_ascii=False)
     return document, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-_STATE_AT = """
-select latest.evse_key, latest.status_word
-from raw.evse_latest as latest
-where latest.feed_key = %(feed_key)s and latest.observed_at <= %(at)s
-union all
--- Only when an answer is written after a later one: look up what was in force then.
-select latest.evse_key, earlier.status_word
-from raw.evse_latest as latest
-cross join lateral (
-    select change.status_word
-    from raw.status_change as change
-    where change.evse_key = latest.evse_key and change.observed_at <= %(at)s
-    order by change.observed_at desc, change.change_key desc
-    limit 1
-) as earlier
-where latest.feed_key = %(feed_key)s and latest.observed_at > %(at)s
-"""
-
-_DELETE_KNOWN_CHANGES = """
-delete from incoming_change as incoming
-using raw.status_change as known
-where known.evse_key = incoming.evse_key
-    and known.observed_at = incoming.observed_at
-    and known.status_word is not distinct from incoming.status_word
-"""
-
-# Only our own polls (they have a body) told every EVSE's state themselves; in files, a contact says no more than the changes beside it.
-_INSERT_LATER_POLLS = """
-with bounds as (
-    select min(observed_at) as first_at, max(observed_at) as last_at from incoming_change
-)
-
-insert into later_poll (contact_from, received_at)
-select poll.contact_from, poll.received_at
-from raw.feed_contact as poll
-where poll.feed_key = %(feed_key)s and poll.outcome = 'complete' and poll.body_sha256 is not null
-    and poll.contact_from > (select first_at from bounds)
-    and poll.contact_from <= coalesce(
-        (
-            select min(following.contact_from)
-            from raw.feed_contact as following
-            where following.feed_key = %(feed_key)s
-                and following.outcome = 'complete'
-                and following.body_sha256 is not null
-                and following.contact_from > (select last_at from bounds)
-        ),
-        'infinity'
-    )
-on conflict do nothing
-"""
-
-_REPEAT_WHAT_POLLS_TOLD = """
-with followed as (
-    select
-        evse_key, observed_at, status_word,
-        lead(observed_at) over (partition by evse_key order by observed_at, position) as next_observed_at
-    from incoming_change
-)
-
-insert into incoming_change (evse_key, observed_at, status_word, received_at)
-select followed.evse_key, poll.contact_from, told.status_word, poll.received_at
-from followed
-cross join lateral (
-    select later_poll.contact_from, later_poll.received_at
-    from later_poll
-    where later_poll.contact_from > followed.observed_at
-    order by later_poll.contact_from
-    limit 1
-) as poll
-left join lateral (
-    select change.observed_at, change.status_word
-    from raw.status_change as change
-    where change.evse_key = followed.evse_key and change.observed_at <= poll.contact_from
-    order by change.observed_at desc, change.change_key desc
-    limit 1
-) as told on true
-where (followed.next_observed_at is null or followed.next_observed_at > poll.contact_from)
-    and (told.observed_at is null or told.observed_at <= followed.observed_at)
-    and told.status_word is distinct from followed.status_word
-"""
-
-_ASSET_COLUMNS = """site_id, site_name, address, suburb, postcode, state, country, latitude, longitude, time_zone, charger_id,
-    evse_id, emi3_id, connector_id, connector_standard, power_kw, commissioned_on, attributes"""
-
-_INSERT_ASSETS = f"""
-insert into raw.asset_version (
-    feed_key, site_key, charger_key, evse_key, connector_key, valid_from, content_sha256, received_at,
-    {_ASSET_COLUMNS}
-)
-select
-    %(feed_key)s, site.site_key, charger.charger_key, evse.evse_key, connector.connector_key,
-    incoming.valid_from, incoming.content_sha256, %(received_at)s,
-    described.site_id, described.site_name, described.address, described.suburb, described.postcode, described.state,
-    described.country, described.latitude, described.longitude, described.time_zone, described.charger_id,
-    described.evse_id, described.emi3_id, described.connector_id, described.connector_standard, described.power_kw,
-    described.commissioned_on, described.attributes
-from incoming_asset as incoming
-inner join raw.site as site on site.feed_key = %(feed_key)s and site.site_ref = incoming.site_ref
-inner join raw.charger as charger on charger.feed_key = %(feed_key)s and charger.charger_ref = incoming.charger_ref
-inner join raw.evse as evse on evse.feed_key = %(feed_key)s and evse.evse_ref = incoming.evse_ref
-inner join raw.connector as connector
-    on connector.evse_key = evse.evse_key and connector.connector_ref = incoming.connector_ref
-cross join lateral jsonb_to_record(incoming.document) as described (
-    site_id text, site_name text, address text, suburb text, postcode text, state text, country text,
-    latitude double precision, longitude double precision, time_zone text, charger_id text, evse_id text, emi3_id text,
-    connector_id text, connector_standard text, power_kw numeric(9, 3), commissioned_on date, attributes jsonb
-)
-left join lateral (
-    select version.content_sha256, version.is_listed
-    from raw.asset_version as version
-    where version.connector_key = connector.connector_key and version.valid_from <= incoming.valid_from
-    order by version.valid_from desc, version.asset_version_key desc
-    limit 1
-) as in_force on true
-where in_force.content_sha256 is distinct from incoming.content_sha256 or not in_force.is_listed
-order by incoming.position
-on conflict do nothing
-"""
-
-_UNLIST_CONNECTORS = f"""
-insert into raw.asset_version (
-    feed_key, site_key, charger_key, evse_key, connector_key, valid_from, content_sha256, received_at, is_listed,
-    {_ASSET_COLUMNS}
-)
-select
-    version.feed_key, version.site_key, version.charger_key, version.evse_key, version.connector_key,
-    %(received_at)s, sha256(version.content_sha256 || 'not listed'), %(received_at)s, false,
-    {_ASSET_COLUMNS}
-from raw.connector as connector
-inner join raw.evse as evse on evse.evse_key = connector.evse_key and evse.feed_key = %(feed_key)s
-inner join lateral (
-    select every_version.*
-    from raw.asset_version as every_version
-    where every_version.connector_key = connector.connector_key
-    order by every_version.valid_from desc, every_version.asset_version_key desc
-    limit 1
-) as version on version.is_listed and version.valid_from < %(received_at)s
-where exists (select from incoming_asset as described where described.evse_ref = evse.evse_ref)
-    and not exists (
-        select from incoming_asset as described
-        where described.evse_ref = evse.evse_ref and described.connector_ref = connector.connector_ref
-    )
-on conflict do nothing
-"""

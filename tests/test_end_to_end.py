@@ -11,7 +11,7 @@ import pytest
 
 from ingestion.collector import collect
 from ingestion.config import CpoConfig, cpo_ids, load_cpo
-from ingestion.history import import_waiting
+from ingestion.handover import import_waiting
 from ingestion.ocpi.pull import OcpiPull
 from simulator.history import emit_month
 from simulator.months import Month

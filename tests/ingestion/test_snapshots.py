@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ingestion.history import HistoryFileError, import_history
+from ingestion.history import import_history
 from ingestion.snapshots import SnapshotConfig, convert, load_snapshot_config
+from ingestion.tables import HistoryFileError
 from tests.feeds import count, history_config
 from warehouse.connection import REPOSITORY, Role, connect
 from warehouse.strict_yaml import ConfigError
