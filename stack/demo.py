@@ -119,7 +119,7 @@ def simulated_plan(now: datetime) -> Plan:
     return Plan(
         config_dir=REPOSITORY / "config" / "cpos",
         months=(month,),
-        recipients=("nsw_dcceew",),
+        recipients=("nsw_dcceew", "wa_government"),
         prepare=prepare,
         options={"COLLECTION_WINDOW_SECONDS": str(WINDOW_SECONDS)},
     )

@@ -87,7 +87,7 @@ def test_the_simulated_plan_has_one_dag_per_cpo_file() -> None:
     plan = demo.simulated_plan(BEGAN)
     assert plan.months == ("2026-10",)
     assert plan.ingest_dags == tuple(f"ingest_{cpo_id}" for cpo_id in cpo_ids()) != ()
-    assert plan.extract_dags == ("extract_nsw_dcceew",)
+    assert plan.extract_dags == ("extract_nsw_dcceew", "extract_wa_government")
 
 
 def test_a_dag_read_by_an_earlier_start_does_not_count(
