@@ -6,7 +6,9 @@ secret: a secret is named by ``token_secret`` and read only when it is used).
 
 from __future__ import annotations
 
+import csv
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,10 +46,33 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Seconds = Annotated[int, Field(strict=True, gt=0)]
+
+STATUS_PROFILES = REPOSITORY / "dbt_project" / "seeds" / "status_profiles.csv"
+"""What each profile's words mean; a profile that is not there would make every word unknown."""
+
+
+@lru_cache(maxsize=1)
+def status_profiles() -> frozenset[str]:
+    """Names of the status profiles that there are."""
+    with STATUS_PROFILES.open(encoding="utf-8", newline="") as file:
+        return frozenset(row["status_profile"] for row in csv.DictReader(file))
+
+
+def must_be_status_profile(name: str) -> str:
+    """Return ``name``; raise ``ValueError`` when no such profile exists."""
+    if name not in status_profiles():
+        raise ValueError(f"'{name}' is not a profile of {STATUS_PROFILES.relative_to(REPOSITORY)}")
+    return name
+
+
+StatusProfile = Annotated[str, AfterValidator(must_be_status_profile)]
+
+
 class _Feed(_Strict):
-    status_profile: Identifier
-    """Which seed rows map this feed's words (``dbt_project/seeds/status_profiles.csv``)."""
-    liveness_seconds: int = Field(gt=0)
+    status_profile: StatusProfile
+    """Which seed rows translate this feed's words."""
+    liveness_seconds: Seconds
     """How long the last contact proves that silence means unchanged."""
     time_zone: TimeZone | None = None
     """IANA zone of sites that state none; without it such a site is quarantined."""
@@ -67,7 +92,7 @@ class OcpiPullFeed(_Feed):
     """The CPO's own party, country_code*party_id. Objects of other parties (a hub's) keep theirs in their identity."""
     token_secret: SecretName
     """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it)."""
-    poll_seconds: int = Field(gt=0)
+    poll_seconds: Seconds
     charger_id: Literal["evse", "physical_reference", "evse_id_prefix"] = "evse"
     """What makes a charger: each EVSE its own; EVSEs of a site with one physical_reference; EVSE ids alike up to the last ``*``."""
 
@@ -76,6 +101,7 @@ class HistoryFeed(_Feed):
     """Hand-over files only: nothing is polled."""
 
     kind: Literal["history"]
+    status_profile: StatusProfile = "history"
 
 
 class CpoConfig(_Strict):
@@ -120,7 +146,7 @@ def load_cpo(cpo_id: str, folder: Path | None = None, *, expand: bool = False) -
     try:
         config = CpoConfig.model_validate(document)
     except ValidationError as error:
-        raise explain(path, error) from error
+        raise explain(path, error, kinds=frozenset({"ocpi_pull", "history"})) from error
     if config.cpo_id != path.stem:
         raise ConfigError(f"{path}: cpo_id: '{config.cpo_id}' must be the file's name '{path.stem}'")
     return config

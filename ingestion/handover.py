@@ -13,6 +13,8 @@ from ingestion.config import CpoConfig
 from ingestion.history import Imported, Report, import_history
 from ingestion.tables import HistoryFileError
 
+RECEIPT = "imported.json"
+
 
 def import_waiting(
     connection: psycopg.Connection, config: CpoConfig, inbox: Path, now: datetime, report: Report
@@ -44,9 +46,14 @@ def _import_folder(
     """Import one hand-over and leave a receipt; ``None`` when there is nothing new in it."""
     assets, changes, contact = (_one_file(folder, kind) for kind in ("assets", "changes", "contact"))
     hashes = {file.name: _sha256(file) for file in (assets, changes, contact) if file is not None}
+    others = sorted(
+        path.name for path in folder.iterdir() if path.name not in {*hashes, RECEIPT} and not path.name.startswith(".")
+    )
+    if others:
+        raise HistoryFileError(f"{folder}: {', '.join(others)}: only assets.*, changes.* and contact.* are imported")
     if not hashes:
         return None
-    receipt = folder / "imported.json"
+    receipt = folder / RECEIPT
     if receipt.exists() and json.loads(receipt.read_text(encoding="utf-8"))["sha256"] == hashes:
         report(f"{folder.name}: imported before")
         return None
@@ -56,7 +63,7 @@ def _import_folder(
     connection.commit()
     report(f"{folder.name}: {imported.written}")
     # Whole or not at all: a receipt cut short could not be read by the next run.
-    unfinished = folder / "imported.json.part"
+    unfinished = folder / f".{RECEIPT}.part"
     unfinished.write_text(
         json.dumps({"sha256": hashes, "imported_at": now.isoformat(), "written": str(imported.written)}, indent=2),
         encoding="utf-8",

@@ -26,11 +26,12 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import psycopg
 
-from ingestion.config import CpoConfig, HistoryFeed
+from ingestion.config import CpoConfig, HistoryFeed, must_be_status_profile
 from ingestion.model import Asset, Contact, Outcome, reference
 from ingestion.tables import Findings, HistoryFileError, instants_of, read_tables, require_columns, text_of, texts_of
 from ingestion.times import is_time_zone
 from ingestion.writer import Batch, Writer, Written
+from warehouse.strict_yaml import ConfigError
 
 HISTORY_PROFILE = "history"
 """Status words of history files: the canonical statuses, OCPI 2.2.1 and OCPP words (seed ``status_profiles.csv``)."""
@@ -75,10 +76,14 @@ def import_history(
     ``now`` is the time of receipt of records that state none, and the bound of what is not in the future.
     Raises ``HistoryFileError`` for a file that cannot be read or lacks a column.
     """
-    writer = Writer(connection, config)
-    counts = {"assets": 0, "changes": 0, "contact": 0}
     if status_profile is None:
         status_profile = config.feed.status_profile if isinstance(config.feed, HistoryFeed) else HISTORY_PROFILE
+    try:
+        must_be_status_profile(status_profile)
+    except ValueError as error:
+        raise ConfigError(f"status profile: {error}") from error
+    writer = Writer(connection, config)
+    counts = {"assets": 0, "changes": 0, "contact": 0}
     with writer.batch(status_profile) as batch:
         if assets is not None:
             counts["assets"] = _import_assets(batch, config, assets, now)

@@ -38,11 +38,14 @@ def read_strict_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
-def explain(path: Path | str, error: ValidationError) -> ConfigError:
-    """Turn pydantic's findings into one message: place, key, what is wrong, for each."""
+def explain(path: Path | str, error: ValidationError, kinds: frozenset[str] = frozenset()) -> ConfigError:
+    """Turn pydantic's findings into one message: place, key, what is wrong, for each.
+
+    ``kinds`` are names of alternatives, which pydantic puts into the key and the file does not have.
+    """
     lines = []
     for finding in error.errors(include_url=False, include_input=False):
-        key = ".".join(str(part) for part in finding["loc"]) or "(file)"
+        key = ".".join(str(part) for part in finding["loc"] if part not in kinds) or "(file)"
         what = {
             "extra_forbidden": "unknown key",
             "missing": "missing key",

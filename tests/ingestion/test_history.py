@@ -689,3 +689,14 @@ def test_a_bad_hand_over_is_named_and_does_not_keep_others_waiting(imports: Impo
 
 def test_a_cpo_without_an_inbox_has_nothing_waiting(imports: Importer) -> None:
     assert take_in(imports) == ([], [])
+
+
+def test_a_file_of_another_name_in_a_hand_over_is_refused_by_name(module_warehouse: str, tmp_path: Path) -> None:
+    folder = tmp_path / "wattle_misspelt" / "2026-10"
+    folder.mkdir(parents=True)
+    (folder / "change.csv").write_text("evse_id,status,observed_at\n", encoding="utf-8")
+    config = CpoConfig.model_validate(
+        {"cpo_id": "wattle_misspelt", "name": "Wattle", "feed": {"kind": "history", "liveness_seconds": 300}}
+    )
+    with connect(Role.INGEST) as connection, pytest.raises(HistoryFileError, match=r"change\.csv"):
+        import_waiting(connection, config, tmp_path, datetime.now(UTC), lambda line: None)

@@ -411,7 +411,7 @@ def test_settings_count_as_changed_only_when_they_move_time(connection: psycopg.
         return moment
 
     assert register() is None
-    assert register(poll_seconds=30, status_profile="other") is None
+    assert register(poll_seconds=30, status_profile="history") is None
     longer = register(liveness_seconds=600)
     assert longer is not None
     assert register(liveness_seconds=600, poll_seconds=20) == longer

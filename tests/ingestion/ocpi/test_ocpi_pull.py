@@ -120,7 +120,7 @@ def test_an_empty_secret_and_another_kind_of_feed_are_refused(server: ScriptedSe
     with pytest.raises(ConfigError, match="ABC_TOKEN is empty"):
         OcpiPull(pull_config(server.url), " \n")
     history = {"cpo_id": "abc", "name": "ABC"}
-    history_feed = {"kind": "history", "status_profile": "own", "liveness_seconds": 300}
+    history_feed = {"kind": "history", "status_profile": "history", "liveness_seconds": 300}
     with pytest.raises(ConfigError, match="history"):
         OcpiPull(CpoConfig.model_validate(history | {"feed": history_feed}), TOKEN)
 
