@@ -256,8 +256,6 @@ def test_a_description_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def archive() -> tuple[Path, Path]:
     """Its description, and ten days of it."""
     config = REPOSITORY / "config" / "demo_real" / "esb_ecars_snapshots.yml"
-    if not config.exists():
-        pytest.skip(f"{config} does not exist")
     folder = Path(os.environ.get("SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
     source = folder / "status_history" / "ireland_2018-11-01_to_10.tsv.xz"
     if not source.exists():
