@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
@@ -116,7 +117,8 @@ def run_dbt(arguments: list[str], variables: dict[str, str]) -> list[NodeRun]:
     from dbt.cli.main import dbtRunner
 
     url = warehouse_url(Role.TRANSFORM)
-    target = var_dir() / "dbt"
+    # Two invocations must not share it: tests name another.
+    target = Path(os.environ.get("DBT_DIR") or var_dir() / "dbt")
     environment = {
         "DBT_HOST": url.host or "",
         "DBT_PORT": str(url.port or 5432),
