@@ -237,7 +237,7 @@ def test_the_cpo_files_describe_these_cpos(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SIMULATOR_URL", "http://127.0.0.1:1")
     folder = Path(__file__).parents[2] / "config" / "cpos"
     for cpo in CPOS:
-        config = load_cpo(cpo.cpo_id, folder)
+        config = load_cpo(cpo.cpo_id, folder, expand=True)
         assert config.name == cpo.name
         assert config.feed.liveness_seconds == cpo.liveness_seconds
         if cpo.cpo_id == "tidewater":
