@@ -11,8 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,14 +24,8 @@ from stack.identity import all_pids, session_members
 from stack.postgres import EmbeddedPostgres
 from stack.processes import SIMULATOR_TOKENS
 from stack.supervisor import recorded_pid
+from tests.waiting import until
 from warehouse.connection import REPOSITORY, Role, var_dir
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.2)
 
 
 class Machine:

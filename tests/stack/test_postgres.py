@@ -9,8 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,19 +18,13 @@ import pytest
 from stack import postgres as module
 from stack.identity import identity, session_members, working_in
 from stack.postgres import EmbeddedPostgres, PostgresError, port_is_free
+from tests.waiting import until
 from warehouse.connection import REPOSITORY, var_dir
 
 # Nothing here pulls the plug: what a killed process has written, the kernel keeps.
 QUICK = {"fsync": "off"}
 AS_ROOT = os.geteuid() == 0
 START = "import sys; from pathlib import Path; from stack.postgres import EmbeddedPostgres; EmbeddedPostgres(Path(sys.argv[1]), settings={'fsync': 'off'}).start()"
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from stack.health import Health, part_is_healthy
 from stack.identity import identity, session_members
 from stack.processes import Process
 from stack.supervisor import Supervisor, SupervisorError, record, recorded_pid, stop_recorded
+from tests.waiting import until
 
 # Writes "start NAME" when it begins, then its health file, and "stop NAME" at SIGTERM.
 POLITE = """
@@ -60,13 +60,6 @@ while True:
     signal.pause()
 """
 FAILING = "import sys; sys.stderr.write('no such table: trouble\\n'); sys.exit(7)"
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 class Bench:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from ingestion.config import CpoConfig
 from ingestion.model import Asset, Contact, Observation, Outcome, reference
 from ingestion.writer import Writer
-from warehouse.connection import Role, connect
+from warehouse.connection import REPOSITORY, Role, connect
 from warehouse.transform import TransformError, transform
 
 pytestmark = pytest.mark.usefixtures("warehouse")
@@ -166,6 +168,20 @@ def test_a_changed_liveness_computes_everything_anew() -> None:
     write(settings=config(liveness_seconds=3600))
     assert transform().is_full_refresh
     assert daily() != before
+
+
+def test_changed_code_or_seeds_compute_everything_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    project = tmp_path / "dbt_project"
+    shutil.copytree(REPOSITORY / "dbt_project", project)
+    monkeypatch.setattr("warehouse.transform.PROJECT", project)
+    start = two_evses()
+    write(changes=[("A", "resting", start + timedelta(hours=1))])
+    transform()
+    assert "blocked" not in {status for _, _, status, _ in daily()}
+    with (project / "seeds" / "status_profiles.csv").open("a", encoding="utf-8") as file:
+        file.write("history,resting,2010-01-01,blocked\n")
+    assert transform().is_full_refresh
+    assert "blocked" in {status for _, _, status, _ in daily()}
 
 
 def test_a_run_that_fails_is_made_up_for_by_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
