@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from ingestion.config import CpoConfig, OcpiPullFeed, secret
+from ingestion.config import CpoConfig, PolledSettings
+from ingestion.feeds import open_polled
 from ingestion.model import FeedError, PolledFeed
 from ingestion.writer import Writer, Written
 from warehouse.connection import Role, connect
@@ -54,28 +55,19 @@ class Totals:
         )
 
 
-def open_feed(config: CpoConfig) -> PolledFeed:
-    """Make the client for a CPO's feed. Raises ``ConfigError`` for a feed that is not polled."""
-    if isinstance(config.feed, OcpiPullFeed):
-        from ingestion.ocpi.pull import OcpiPull
-
-        return OcpiPull(config, secret(config.feed.token_secret))
-    raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")
-
-
 def collect(
     config: CpoConfig,
     *,
     seconds: float,
     report: Callable[[str], None],
     clock: Clock | None = None,
-    make_feed: Callable[[CpoConfig], PolledFeed] = open_feed,
+    make_feed: Callable[[CpoConfig], PolledFeed] = open_polled,
 ) -> Totals:
     """Poll every ``poll_seconds`` for ``seconds`` (at least once), on the clock's grid, so that overlapping windows ask at the same times.
 
     A poll that fails is stored as a failed contact and reported; the window goes on. Returns what it saw.
     """
-    if not isinstance(config.feed, OcpiPullFeed):
+    if not isinstance(config.feed, PolledSettings):
         raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")
     clock = clock or SystemClock()
     step = timedelta(seconds=config.feed.poll_seconds)

@@ -6,114 +6,166 @@ secret: a secret is named by ``token_secret`` and read only when it is used).
 
 from __future__ import annotations
 
-import csv
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ingestion.times import is_time_zone
+from ingestion.mapping import Expression, Mapping, StatusMapping
+from ingestion.rest.auth import Auth, NoAuth
+from ingestion.rest.paging import NoPaging, Paging
+from ingestion.settings import FeedSettings, Identifier, Seconds, SecretName, StatusProfile, Strict
 from warehouse.connection import REPOSITORY
 from warehouse.strict_yaml import ConfigError, expand_environment, explain, read_strict_yaml
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
 
+class _Ocpi(FeedSettings):
+    """A party's OCPI Locations."""
 
-def _must_be_time_zone(name: str) -> str:
-    if not is_time_zone(name):
-        raise ValueError(f"'{name}' is not an IANA time zone")
-    return name
-
-
-TimeZone = Annotated[str, AfterValidator(_must_be_time_zone)]
-
-# Most tokens do not look like this: one that stands here by mistake is refused, and no message repeats it.
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Seconds = Annotated[int, Field(strict=True, gt=0)]
-
-STATUS_PROFILES = REPOSITORY / "dbt_project" / "seeds" / "status_profiles.csv"
-"""What each profile's words mean; a profile that is not there would make every word unknown."""
-
-
-@lru_cache(maxsize=1)
-def status_profiles() -> frozenset[str]:
-    """Names of the status profiles that there are."""
-    with STATUS_PROFILES.open(encoding="utf-8", newline="") as file:
-        return frozenset(row["status_profile"] for row in csv.DictReader(file))
-
-
-def must_be_status_profile(name: str) -> str:
-    """Return ``name``; raise ``ValueError`` when no such profile exists."""
-    if name not in status_profiles():
-        raise ValueError(f"'{name}' is not a profile of {STATUS_PROFILES.relative_to(REPOSITORY)}")
-    return name
-
-
-StatusProfile = Annotated[str, AfterValidator(must_be_status_profile)]
-
-
-class _Feed(_Strict):
-    status_profile: StatusProfile
-    """Which seed rows translate this feed's words."""
-    liveness_seconds: Seconds
-    """How long the last contact proves that silence means unchanged."""
-    time_zone: TimeZone | None = None
-    """IANA zone of sites that state none; without it such a site is quarantined."""
-    naive_time_zone: TimeZone = "UTC"
-    """IANA zone of timestamps that carry none."""
-    ended_at: AwareDatetime | None = None
-    """The agreed end of the feed: its EVSEs are not in service for us from then on."""
-
-
-class OcpiPullFeed(_Feed):
-    """OCPI Locations, pulled in full at each poll."""
-
-    kind: Literal["ocpi_pull"]
-    version: Literal["2.2.1"]
+    version: Literal["2.1.1", "2.2.1", "2.3.0"]
     versions_url: str
     party: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}\*[A-Z0-9]{3}$")]
     """The CPO's own party, country_code*party_id. Objects of other parties (a hub's) keep theirs in their identity."""
     token_secret: SecretName
     """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it)."""
-    poll_seconds: Seconds
     charger_id: Literal["evse", "physical_reference", "evse_id_prefix"] = "evse"
     """What makes a charger: each EVSE its own; EVSEs of a site with one physical_reference; EVSE ids alike up to the last ``*``."""
 
 
-class HistoryFeed(_Feed):
+class OcpiPullFeed(_Ocpi):
+    """OCPI Locations, pulled at each poll."""
+
+    kind: Literal["ocpi_pull"]
+    poll_seconds: Seconds
+    full_seconds: Seconds | None = None
+    """Time between full lists; the polls between them ask only for what changed. Without it every poll is full."""
+
+
+class OcpiPushFeed(_Ocpi):
+    """OCPI Locations that the CPO pushes to our receiver, reconciled by a full pull."""
+
+    kind: Literal["ocpi_push"]
+    reconcile_seconds: Seconds
+    """Time between full lists; a break of the push asks for one at once."""
+
+    @property
+    def poll_seconds(self) -> int:
+        """Time between polls: all of them are full."""
+        return self.reconcile_seconds
+
+
+class Request(Strict):
+    """One list asked for by GET."""
+
+    url: str
+    paging: Paging = NoPaging()
+
+
+class RestPullFeed(FeedSettings):
+    """JSON of the CPO's own making, asked for at each poll: one list, or two joined by ``evse_id``."""
+
+    kind: Literal["rest_pull"]
+    poll_seconds: Seconds
+    auth: Auth = NoAuth()
+    assets: Request
+    mapping: Mapping
+    statuses: Request | None = None
+    status_mapping: StatusMapping | None = None
+
+    @model_validator(mode="after")
+    def _statuses_stand_somewhere(self) -> RestPullFeed:
+        if (self.statuses is None) != (self.status_mapping is None):
+            raise ValueError("statuses and status_mapping go together")
+        if (self.mapping.evse.status is None) == (self.statuses is None):
+            raise ValueError("name either mapping.evse.status or statuses with status_mapping")
+        return self
+
+
+class RestPushFeed(FeedSettings):
+    """Observations that the CPO posts to our receiver."""
+
+    kind: Literal["rest_push"]
+
+
+class _Stream(FeedSettings):
+    """A connection that we hold and over which the CPO tells changes."""
+
+    url: str
+    auth: Auth = NoAuth()
+    messages: StatusMapping | None = None
+    """How the statuses in a message are read; what holds none is a sign of life."""
+    mapping: Mapping | None = None
+    """How descriptions are read, in messages and in the snapshot."""
+    snapshot_when: Expression | None = None
+    """True of the message that lists every EVSE, told after connecting."""
+    snapshot: Request | None = None
+    """Instead: a list to be asked for after connecting."""
+    quiet_seconds: Seconds = 60
+    """Without any message or pong for this long the connection counts as broken."""
+
+
+class WebSocketFeed(_Stream):
+    """JSON messages over a WebSocket."""
+
+    kind: Literal["websocket"]
+    subscribe: tuple[dict[str, object] | str, ...] = ()
+    """Messages to be sent after connecting; may hold ``${NAME}``."""
+    subprotocol: str | None = None
+
+
+class SseFeed(_Stream):
+    """JSON messages as Server-Sent Events."""
+
+    kind: Literal["sse"]
+
+
+class FileDropFeed(FeedSettings):
+    """Files that the CPO leaves in a folder or object store, each taken once."""
+
+    kind: Literal["file_drop"]
+    poll_seconds: Seconds
+    url: str
+    """``file:///folder``, ``az://container/prefix`` or ``s3://bucket/prefix``."""
+    pattern: str = "*"
+    """Which names below it are files of this feed."""
+    format: Literal["csv", "parquet", "json"]
+    mapping: Mapping
+    is_complete: bool
+    """Each file lists every EVSE; otherwise it tells of some."""
+    observed_at: Literal["record", "name", "modified"]
+    """Where the time of a file's statuses stands: in each record (``mapping.evse.updated_at``), in its name, or when it was last modified."""
+    name_time: str | None = None
+    """``name``: how the time stands in the name, as of ``strptime``."""
+
+
+class HistoryFeed(FeedSettings):
     """Hand-over files only: nothing is polled."""
 
     kind: Literal["history"]
     status_profile: StatusProfile = "history"
 
 
-class CpoConfig(_Strict):
+PolledSettings = OcpiPullFeed | OcpiPushFeed | RestPullFeed | FileDropFeed
+"""Kinds that are asked at intervals."""
+StreamSettings = WebSocketFeed | SseFeed
+"""Kinds that are listened to."""
+AnyFeed = (
+    OcpiPullFeed | OcpiPushFeed | RestPullFeed | RestPushFeed | WebSocketFeed | SseFeed | FileDropFeed | HistoryFeed
+)
+KINDS = frozenset({"ocpi_pull", "ocpi_push", "rest_pull", "rest_push", "websocket", "sse", "file_drop", "history"})
+
+
+class CpoConfig(Strict):
     """One CPO and its feed."""
 
     cpo_id: Identifier
     name: str = Field(min_length=1)
-    feed: Annotated[OcpiPullFeed | HistoryFeed, Field(discriminator="kind")]
+    feed: Annotated[AnyFeed, Field(discriminator="kind")]
 
     @model_validator(mode="after")
     def _silence_must_outlast_a_poll(self) -> CpoConfig:
-        if isinstance(self.feed, OcpiPullFeed) and self.feed.liveness_seconds <= self.feed.poll_seconds:
+        if isinstance(self.feed, PolledSettings) and self.feed.liveness_seconds <= self.feed.poll_seconds:
             raise ValueError("feed.liveness_seconds must be more than feed.poll_seconds")
         return self
 
@@ -146,7 +198,7 @@ def load_cpo(cpo_id: str, folder: Path | None = None, *, expand: bool = False) -
     try:
         config = CpoConfig.model_validate(document)
     except ValidationError as error:
-        raise explain(path, error, kinds=frozenset({"ocpi_pull", "history"})) from error
+        raise explain(path, error, kinds=KINDS) from error
     if config.cpo_id != path.stem:
         raise ConfigError(f"{path}: cpo_id: '{config.cpo_id}' must be the file's name '{path.stem}'")
     return config

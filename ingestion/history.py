@@ -26,8 +26,9 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import psycopg
 
-from ingestion.config import CpoConfig, HistoryFeed, must_be_status_profile
+from ingestion.config import CpoConfig, HistoryFeed
 from ingestion.model import Asset, Contact, Outcome, reference
+from ingestion.settings import must_be_status_profile
 from ingestion.tables import Findings, HistoryFileError, instants_of, read_tables, require_columns, text_of, texts_of
 from ingestion.times import is_time_zone
 from ingestion.writer import Batch, Writer, Written

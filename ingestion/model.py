@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 
 class Outcome(StrEnum):
-    """What a contact proved. ``COMPLETE`` told the state of every EVSE of the feed."""
+    """What a contact proved. ``COMPLETE`` told the state of every EVSE of the feed; in a ``LOST`` stretch messages of a stream may have been lost."""
 
     COMPLETE = "complete"
     ALIVE = "alive"
     FAILED = "failed"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +82,64 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that could not be taken: where it stood, which field was wrong, why, and the record itself as text."""
+    """A record that could not be taken: where it stood, which field was wrong, why, and the record itself as text.
+
+    ``context``: what stood around the record and is needed to read it again (JSON; for an EVSE its site without the other EVSEs). ``None`` where the
+    record alone is enough, or is kept and only a field of it was dropped.
+    """
 
     source: str
     record_ref: str
     field: str | None
     reason: str
     payload: str
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """One answer of a polled feed.
+    """An answer that tells the state of every EVSE of the feed: a full list, a delta, a snapshot of a stream.
 
+    ``is_full``: ``statuses`` lists every readable EVSE of the feed (evse_ref to the source's word and its own ``last_updated``), and an EVSE that is not in it
+    is absent. Otherwise (a delta that reaches back to the last complete contact) what is not in it is unchanged.
     ``is_unchanged``: the feed answered in full with the very bytes (or an ETag) of the last complete answer; then the lists are empty.
-    Otherwise ``assets`` and ``statuses`` list every readable EVSE of the feed (``statuses``: evse_ref to the source's word and its own ``last_updated``).
+    ``body_sha256`` identifies a full answer, ``None`` for any other. ``documents`` are Locations to be kept as they are: party, location id, object.
     """
 
-    body_sha256: bytes
+    body_sha256: bytes | None
     is_unchanged: bool = False
     assets: tuple[Asset, ...] = ()
     statuses: dict[str, tuple[str, datetime | None]] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
+    is_full: bool = True
+    documents: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a message says of one EVSE. Without ``observed_at`` it is true since the message was received.
+
+    ``payload``: the record as text, to be quarantined when nobody has described the EVSE yet.
+    """
+
+    evse_ref: str
+    status_word: str
+    observed_at: datetime | None = None
+    payload: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a feed said by itself, of some EVSEs or none: it proves that the feed is alive, no more.
+
+    ``source`` says where it came from, for people (a URL path, a file). ``is_whole_evse``: the described EVSEs have no connectors but those of ``assets``.
+    """
+
+    source: str
+    assets: tuple[Asset, ...] = ()
+    told: tuple[Told, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    is_whole_evse: bool = True
 
 
 class FeedError(Exception):
@@ -110,7 +147,7 @@ class FeedError(Exception):
 
 
 class PolledFeed(Protocol):
-    """A feed that is asked for its whole list again and again."""
+    """A feed that is asked again and again for the state of every EVSE."""
 
     def poll(self) -> Poll:
         """Ask once. Raises ``FeedError`` for anything short of a complete answer."""
@@ -118,6 +155,25 @@ class PolledFeed(Protocol):
 
     def forget(self) -> None:
         """Read the next answer in full, whatever the last one was."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class StreamFeed(Protocol):
+    """A feed that speaks by itself over a connection that is held."""
+
+    def connect(self) -> Poll | None:
+        """Connect, subscribe, and take the snapshot if the feed offers one. Raises ``FeedError``."""
+        ...
+
+    def receive(self, seconds: float) -> Message | None:
+        """The next message; ``None`` after ``seconds`` without one while the connection is known to be alive.
+
+        Raises ``FeedError`` when the connection broke or is silent for longer than it may be.
+        """
         ...
 
     def close(self) -> None:

@@ -20,6 +20,86 @@ cross join lateral (
 where latest.feed_key = %(feed_key)s and latest.observed_at > %(at)s
 """
 
+STATES_BEFORE = """
+select told.position, earlier.status_word, earlier.observed_at
+from unnest(%(positions)s::integer[], %(evse_keys)s::integer[], %(times)s::timestamptz[]) as told (position, evse_key, told_at)
+cross join lateral (
+    select change.status_word, change.observed_at
+    from raw.status_change as change
+    where change.evse_key = told.evse_key and change.observed_at <= told.told_at
+    order by change.observed_at desc, change.change_key desc
+    limit 1
+) as earlier
+"""
+
+LIVE_ON = """
+insert into raw.feed_life as known (feed_key, alive_from, complete_from, alive_until, last_contact_at)
+values (
+    %(feed_key)s, %(sign_from)s, case when %(is_complete)s then %(sign_from)s::timestamptz end,
+    %(sign_until)s::timestamptz + make_interval(secs => %(liveness)s), %(sign_until)s
+)
+on conflict (feed_key) do update set
+    alive_from = case
+        when %(is_anew)s or excluded.alive_from > known.alive_until then excluded.alive_from else known.alive_from
+    end,
+    complete_from = case
+        when %(is_anew)s or excluded.alive_from > known.alive_until then excluded.complete_from
+        else coalesce(known.complete_from, excluded.complete_from)
+    end,
+    alive_until = greatest(known.alive_until, excluded.alive_until),
+    last_contact_at = greatest(known.last_contact_at, excluded.last_contact_at)
+where excluded.alive_from >= known.alive_from
+"""
+
+STORE_REJECTED = """
+with incoming as (
+    select distinct on (source, record_ref, field, payload_sha256) *
+    from incoming_rejected
+    order by source, record_ref, field, payload_sha256, position
+),
+
+still_there as (
+    update raw.quarantine as known set
+        last_seen_at = greatest(known.last_seen_at, %(at)s)
+    from incoming
+    where known.feed_key = %(feed_key)s
+        and known.source = incoming.source
+        and known.record_ref = incoming.record_ref
+        and known.field is not distinct from incoming.field
+        and known.payload_sha256 = incoming.payload_sha256
+        and (known.gone_at is null or %(at)s < known.gone_at)
+    returning incoming.position
+),
+
+added as (
+    insert into raw.quarantine (
+        feed_key, source, record_ref, field, reason, payload, payload_sha256, context, is_from_poll,
+        first_seen_at, last_seen_at, occurrence
+    )
+    select
+        %(feed_key)s, source, record_ref, field, reason, payload, payload_sha256, context, %(is_from_poll)s, %(at)s, %(at)s,
+        1 + (
+            select count(*) from raw.quarantine as before
+            where before.feed_key = %(feed_key)s
+                and before.source = incoming.source
+                and before.record_ref = incoming.record_ref
+                and before.field is not distinct from incoming.field
+                and before.payload_sha256 = incoming.payload_sha256
+        )
+    from incoming
+    where position not in (select position from still_there)
+    order by position
+    returning 1
+)
+
+select count(*) from added
+"""
+
+CLOSE_REJECTED = """
+update raw.quarantine as known set gone_at = %(at)s
+where known.feed_key = %(feed_key)s and known.is_from_poll and known.gone_at is null and known.last_seen_at < %(at)s
+"""
+
 DELETE_KNOWN_CHANGES = """
 delete from incoming_change as incoming
 using raw.status_change as known

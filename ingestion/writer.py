@@ -18,8 +18,9 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from ingestion import statements
-from ingestion.config import CpoConfig
-from ingestion.model import Asset, Contact, Observation, Outcome, Poll, Rejected
+from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
+from ingestion.model import Asset, Contact, Message, Observation, Outcome, Poll, Rejected, Told, reference
+from ingestion.times import EARLIEST, FUTURE_SKEW
 
 PAYLOAD_LIMIT = 64_000
 """Characters of a quarantined record that are kept; a longer one is cut, and says so."""
@@ -38,6 +39,8 @@ class Written:
     changes: int = 0
     contacts: int = 0
     quarantined: int = 0
+    unknown: frozenset[str] = frozenset()
+    """Identities of EVSEs that were told of and that nobody has described: quarantined."""
 
     def __add__(self, other: Written) -> Written:
         return Written(
@@ -45,6 +48,7 @@ class Written:
             self.changes + other.changes,
             self.contacts + other.contacts,
             self.quarantined + other.quarantined,
+            self.unknown | other.unknown,
         )
 
     def __str__(self) -> str:
@@ -101,6 +105,8 @@ class Writer:
     def __init__(self, connection: psycopg.Connection, config: CpoConfig) -> None:
         self._connection = connection
         self._profile = config.feed.status_profile
+        self._liveness_seconds = config.feed.liveness_seconds
+        self._is_told_beside = isinstance(config.feed, OcpiPushFeed | StreamSettings)
         self.feed_key = register_feed(connection, config)
 
     @contextmanager
@@ -113,13 +119,13 @@ class Writer:
                 "insert into raw.feed_profile (feed_key, status_profile) values (%s, %s) on conflict do nothing",
                 (self.feed_key, profile),
             )
-            yield Batch(self._connection, self.feed_key, profile)
+            yield Batch(self._connection, self.feed_key, profile, self._liveness_seconds)
 
     def write_poll(self, poll: Poll, contact_at: datetime, received_at: datetime) -> Written | None:
         """Store one complete answer: assets that are new or differ, changes against the state at ``contact_at``, and the contact.
 
-        An EVSE that had a status and is not in the answer becomes absent (``status_word`` null). Stores nothing and returns ``None``
-        for an unchanged answer whose body is not the last one stored: another collector has read a different one since.
+        An EVSE that had a status and is not in a full answer becomes absent (``status_word`` null). Stores nothing and returns ``None``
+        for an unchanged answer when the last one stored was another, or something else was told since.
         """
         with self.batch() as batch:
             if poll.is_unchanged:
@@ -127,8 +133,13 @@ class Writer:
                     return None
             else:
                 batch.add_assets(poll.assets, received_at, is_whole_evse=True)
-                batch.add_full_state(poll.statuses, contact_at, received_at)
-            batch.add_rejected(poll.rejected, contact_at)
+                # What is told by itself while the list is read may be newer than the list.
+                told_since = contact_at if self._is_told_beside else None
+                batch.add_states(poll.statuses, contact_at, received_at, is_full=poll.is_full, told_since=told_since)
+                batch.keep_documents(poll.documents, received_at)
+            batch.add_rejected(poll.rejected, contact_at, is_from_poll=True)
+            if poll.is_full and not poll.is_unchanged:
+                batch.close_rejected(contact_at)
             batch.add_contacts(
                 [
                     Contact(
@@ -136,11 +147,50 @@ class Writer:
                         contact_until=contact_at,
                         outcome=Outcome.COMPLETE,
                         received_at=received_at,
-                        evse_count=None if poll.is_unchanged else len(poll.statuses),
+                        evse_count=len(poll.statuses) if poll.is_full and not poll.is_unchanged else None,
                         body_sha256=poll.body_sha256,
                     )
                 ]
             )
+            batch.live_on(contact_at, contact_at, is_complete=True)
+        return batch.written
+
+    def write_messages(self, messages: Iterable[tuple[Message, datetime]], *, is_contact: bool = True) -> Written:
+        """Store messages, each with the time at which it was received, in one transaction.
+
+        ``is_contact``: their arrival proves contact; otherwise the stretch in which they came is written by `write_stretch`.
+        """
+        messages = list(messages)
+        with self.batch() as batch:
+            if is_contact and messages:
+                arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
+                batch.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
+                for at in arrivals:
+                    batch.live_on(at, at)
+            for message, received_at in messages:
+                batch.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
+                batch.add_rejected(message.rejected, received_at)
+            batch.add_told(
+                (told, message.source, received_at) for message, received_at in messages for told in message.told
+            )
+        return batch.written
+
+    def write_stretch(
+        self, contact_from: datetime, contact_until: datetime, outcome: Outcome, detail: str | None = None
+    ) -> Written:
+        """Store a stretch of a stream: held (``ALIVE``), or a time in which messages may have been lost (``LOST``)."""
+        with self.batch() as batch:
+            batch.add_contacts(
+                [
+                    Contact(
+                        contact_from, contact_until, outcome, contact_until, detail=detail and _storable(detail[:500])
+                    )
+                ]
+            )
+            if outcome is Outcome.LOST:
+                batch.live_on(contact_until, contact_until, is_anew=True)
+            else:
+                batch.live_on(contact_from, contact_until)
         return batch.written
 
     def write_failure(self, contact_at: datetime, received_at: datetime, detail: str) -> Written:
@@ -150,25 +200,70 @@ class Writer:
             batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail)])
         return batch.written
 
+    def last_complete(self, before: datetime) -> datetime | None:
+        """When the feed last told the state of every EVSE, by whichever collector."""
+        row = self._connection.execute(
+            """
+            select max(contact_from) from raw.feed_contact
+            where feed_key = %s and outcome = 'complete' and contact_from < %s and contact_from > %s - interval '1 day'
+            """,
+            (self.feed_key, before, before),
+        ).fetchone()
+        self._connection.commit()
+        return None if row is None else row[0]
+
+    def ask_for_full_list(self, at: datetime) -> None:
+        """Leave word for the feed's collector that a full list is wanted now."""
+        with self._connection.transaction():
+            self._connection.execute(
+                """
+                insert into raw.feed_life as known (
+                    feed_key, alive_from, alive_until, last_contact_at, reconcile_wanted_at
+                )
+                values (%(feed_key)s, %(at)s, %(at)s, %(at)s, %(at)s)
+                on conflict (feed_key) do update set reconcile_wanted_at = greatest(known.reconcile_wanted_at, %(at)s)
+                """,
+                {"feed_key": self.feed_key, "at": at},
+            )
+
+    def full_list_wanted_at(self) -> datetime | None:
+        """When somebody last asked for a full list."""
+        row = self._connection.execute(
+            "select reconcile_wanted_at from raw.feed_life where feed_key = %s", (self.feed_key,)
+        ).fetchone()
+        self._connection.commit()
+        return None if row is None else row[0]
+
 
 class Batch:
     """The statements of one transaction. Made by `Writer.batch`."""
 
-    def __init__(self, connection: psycopg.Connection, feed_key: int, status_profile: str) -> None:
+    def __init__(
+        self, connection: psycopg.Connection, feed_key: int, status_profile: str, liveness_seconds: int
+    ) -> None:
         self._connection = connection
         self._feed_key = feed_key
         self._profile = status_profile
+        self._liveness_seconds = liveness_seconds
         self.written = Written()
 
     def last_body(self, before: datetime) -> bytes | None:
-        """Hash of the latest complete answer stored before ``before``, by whichever collector."""
+        """Hash of the latest complete answer stored before ``before``, by whichever collector; ``None`` when something was told since."""
         row = self._connection.execute(
             """
-            select body_sha256 from raw.feed_contact
-            where feed_key = %s and outcome = 'complete' and contact_from < %s and contact_from > %s - interval '1 day'
-            order by contact_from desc limit 1
+            select contact.body_sha256
+            from (
+                select contact_from, body_sha256 from raw.feed_contact
+                where feed_key = %(feed_key)s and outcome = 'complete'
+                    and contact_from < %(before)s and contact_from > %(before)s - interval '1 day'
+                order by contact_from desc limit 1
+            ) as contact
+            where not exists (
+                select from raw.evse_latest as latest
+                where latest.feed_key = %(feed_key)s and latest.observed_at > contact.contact_from
+            )
             """,
-            (self._feed_key, before, before),
+            {"feed_key": self._feed_key, "before": before},
         ).fetchone()
         return None if row is None or row[0] is None else bytes(row[0])
 
@@ -261,10 +356,19 @@ class Batch:
             self.written.assets += unlisted.rowcount
         self._connection.execute("drop table incoming_asset")
 
-    def add_full_state(
-        self, statuses: dict[str, tuple[str, datetime | None]], contact_at: datetime, received_at: datetime
+    def add_states(
+        self,
+        statuses: dict[str, tuple[str, datetime | None]],
+        contact_at: datetime,
+        received_at: datetime,
+        *,
+        is_full: bool,
+        told_since: datetime | None = None,
     ) -> None:
-        """Store what a complete answer changed: words that differ from the state at ``contact_at``, and EVSEs that are gone."""
+        """Store what a complete answer changed: words that differ from the state at ``contact_at`` and, if it lists every EVSE, those that are gone.
+
+        An EVSE of which something was received since ``told_since`` is left as it is.
+        """
         known: dict[int, str | None] = dict(
             self._connection.execute(statements.STATE_AT, {"feed_key": self._feed_key, "at": contact_at}).fetchall()
         )
@@ -275,12 +379,122 @@ class Batch:
             for key, (word, updated_at) in by_key.items()
             if key not in known or known[key] != word
         ]
-        changes += [
-            (key, contact_at, None, received_at, None)
-            for key, word in known.items()
-            if key not in by_key and word is not None
-        ]
+        if is_full:
+            changes += [
+                (key, contact_at, None, received_at, None)
+                for key, word in known.items()
+                if key not in by_key and word is not None
+            ]
+        if told_since is not None:
+            told = {
+                key
+                for (key,) in self._connection.execute(
+                    "select evse_key from raw.evse_latest where feed_key = %s and received_at >= %s",
+                    (self._feed_key, told_since),
+                )
+            }
+            changes = [change for change in changes if change[0] not in told]
         self.add_changes(changes)
+
+    def add_told(self, told: Iterable[tuple[Told, str, datetime]]) -> None:
+        """Store what messages told (with their source and time of receipt): words that differ from the state at their time.
+
+        A word that is told again is stored when nothing else shows that it still holds: after a gap, before any complete contact. A time that
+        cannot be is noted and replaced by that of receipt. An EVSE that nobody described is quarantined.
+        """
+        told = list(told)
+        if not told:
+            return
+        keys: dict[str, int] = dict(
+            self._connection.execute(
+                "select evse_ref, evse_key from raw.evse where feed_key = %s and evse_ref = any(%s)",
+                (self._feed_key, list({one.evse_ref for one, _, _ in told})),
+            ).fetchall()
+        )
+        life = self._connection.execute(
+            "select alive_from, complete_from from raw.feed_life where feed_key = %s", (self._feed_key,)
+        ).fetchone()
+        alive_from, complete_from = life if life else (None, None)
+        rows: list[tuple[int, datetime, str, datetime, datetime | None]] = []
+        rejected: list[tuple[Rejected, datetime]] = []
+        for one, source, received_at in told:
+            observed_at = one.observed_at or received_at
+            if not EARLIEST <= observed_at <= received_at + FUTURE_SKEW:
+                reason = f"kept with the time of receipt: {observed_at.isoformat()} is " + (
+                    "in the future" if observed_at > received_at else f"before {EARLIEST:%Y-%m-%d}"
+                )
+                rejected.append((Rejected(source, one.evse_ref, "observed_at", reason, one.payload), received_at))
+                observed_at = received_at
+            key = keys.get(one.evse_ref)
+            if key is None:
+                reason = "this EVSE is not described yet"
+                rejected.append((Rejected(source, one.evse_ref, "evse_id", reason, one.payload), received_at))
+            else:
+                rows.append((key, observed_at, one.status_word, received_at, one.observed_at))
+        self.written.unknown |= {one.evse_ref for one, _, _ in told if one.evse_ref not in keys}
+        for record, received_at in rejected:
+            self.add_rejected([record], received_at)
+        before = {
+            position: (word, since)
+            for position, word, since in self._connection.execute(
+                statements.STATES_BEFORE,
+                {
+                    "positions": list(range(len(rows))),
+                    "evse_keys": [row[0] for row in rows],
+                    "times": [row[1] for row in rows],
+                },
+            )
+        }
+        latest: dict[int, tuple[str | None, datetime]] = {}
+        changes = []
+        for position, row in sorted(enumerate(rows), key=lambda item: (item[1][1], item[0])):
+            key, observed_at, word, _, _ = row
+            in_force = max(
+                (state for state in (before.get(position), latest.get(key)) if state),
+                key=lambda state: state[1],
+                default=None,
+            )
+            if in_force is not None and in_force[0] == word:
+                # After a gap it is unknown whether the word still held: then its being told again is news.
+                is_known = complete_from is not None or alive_from is None or in_force[1] >= alive_from
+                if is_known or observed_at < alive_from:
+                    continue
+            changes.append(row)
+            latest[key] = (word, observed_at)
+        self.add_changes(changes)
+
+    def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:
+        """Keep Locations as they are now (party, location id, object)."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                """
+                insert into raw.ocpi_location as known (feed_key, party, location_ref, document, received_at)
+                values (%s, %s, %s, %s, %s)
+                on conflict (feed_key, party, location_ref) do update set
+                    document = excluded.document, received_at = excluded.received_at
+                where known.document is distinct from excluded.document
+                """,
+                [
+                    (self._feed_key, reference(party), reference(location_id), Jsonb(document), received_at)
+                    for party, location_id, document in documents
+                ],
+            )
+
+    def live_on(
+        self, sign_from: datetime, sign_until: datetime, *, is_complete: bool = False, is_anew: bool = False
+    ) -> None:
+        """Prolong the feed's life by a sign of it. ``is_anew``: what was known before says nothing of what holds now."""
+        self._connection.execute(
+            statements.LIVE_ON,
+            {
+                "feed_key": self._feed_key,
+                "sign_from": sign_from,
+                "sign_until": sign_until,
+                "is_complete": is_complete,
+                "is_anew": is_anew,
+                "liveness": self._liveness_seconds,
+            },
+        )
 
     def add_observations(self, observations: Iterable[Observation]) -> None:
         """Store observations as they are told; one that is known already adds nothing. All EVSEs must be known."""
@@ -404,8 +618,8 @@ class Batch:
         )
         self.written.contacts += added.rowcount
 
-    def add_rejected(self, rejected: Iterable[Rejected], seen_at: datetime) -> None:
-        """Quarantine records; one that is there already only moves its ``last_seen_at``."""
+    def add_rejected(self, rejected: Iterable[Rejected], seen_at: datetime, *, is_from_poll: bool = False) -> None:
+        """Quarantine records; one that still stands where it stood only moves its ``last_seen_at``."""
         rejected = list(rejected)
         if not rejected:
             return
@@ -413,13 +627,13 @@ class Batch:
             """
             create temporary table if not exists incoming_rejected (
                 position integer generated always as identity, source text, record_ref text, field text, reason text,
-                payload text, payload_sha256 bytea
+                payload text, payload_sha256 bytea, context text
             ) on commit drop
             """
         )
         self._connection.execute("truncate incoming_rejected restart identity")
         with self._connection.cursor().copy(
-            "copy incoming_rejected (source, record_ref, field, reason, payload, payload_sha256) from stdin"
+            "copy incoming_rejected (source, record_ref, field, reason, payload, payload_sha256, context) from stdin"
         ) as copy:
             for record in rejected:
                 payload = record.payload
@@ -433,32 +647,18 @@ class Batch:
                         _storable(record.reason[:PAYLOAD_LIMIT]),
                         _storable(payload),
                         hashlib.sha256(record.payload.encode("utf-8", "surrogatepass")).digest(),
+                        None if record.context is None else _storable(record.context[:PAYLOAD_LIMIT]),
                     )
                 )
         row = self._connection.execute(
-            """
-            with stored as (
-                insert into raw.quarantine as known (
-                    feed_key, source, record_ref, field, reason, payload, payload_sha256, first_seen_at, last_seen_at
-                )
-                select %(feed_key)s, source, record_ref, field, reason, payload, payload_sha256, %(at)s, %(at)s
-                from (
-                    select distinct on (source, record_ref, field, payload_sha256) *
-                    from incoming_rejected
-                    order by source, record_ref, field, payload_sha256, position
-                ) as incoming
-                order by position
-                on conflict (feed_key, source, record_ref, field, payload_sha256) do update set
-                    last_seen_at = greatest(known.last_seen_at, excluded.last_seen_at)
-                returning xmax = 0 as is_new
-            )
-
-            select count(*) from stored where is_new
-            """,
-            {"feed_key": self._feed_key, "at": seen_at},
+            statements.STORE_REJECTED, {"feed_key": self._feed_key, "at": seen_at, "is_from_poll": is_from_poll}
         ).fetchone()
         assert row is not None
         self.written.quarantined += row[0]
+
+    def close_rejected(self, contact_at: datetime) -> None:
+        """Say of records of earlier full lists that are not rejected in this one that they are gone."""
+        self._connection.execute(statements.CLOSE_REJECTED, {"feed_key": self._feed_key, "at": contact_at})
 
     def _ensure_partitions(self, table: str, first: str, last: str) -> None:
         self._connection.execute(

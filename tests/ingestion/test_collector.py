@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from ingestion import runs
-from ingestion.collector import SystemClock, Totals, collect, next_on_grid, open_feed
+from ingestion.collector import SystemClock, Totals, collect, next_on_grid
 from ingestion.config import CpoConfig
+from ingestion.feeds import open_polled
 from ingestion.model import FeedError, Poll, Rejected
 from ingestion.runs import NotPolledError, collect_window, import_waiting_files, window_end
 from ingestion.writer import Writer, Written
@@ -220,7 +221,7 @@ def test_quarantined_records_of_an_answer_are_kept(connection: psycopg.Connectio
 
 def test_a_feed_of_files_is_not_polled() -> None:
     for ask in (
-        lambda: open_feed(history_config("files")),
+        lambda: open_polled(history_config("files")),
         lambda: collect(history_config("files"), seconds=1, report=print),
     ):
         with pytest.raises(ConfigError, match="files: a feed of kind history is not polled"):

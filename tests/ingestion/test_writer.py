@@ -244,7 +244,7 @@ def test_a_writer_waits_for_the_other_one_and_then_knows_what_it_wrote(connectio
         first, second = Writer(slow, config), Writer(quick, config)
         with first.batch() as batch:
             batch.add_assets(answer.assets, at(0), is_whole_evse=True)
-            batch.add_full_state(answer.statuses, at(0), at(0))
+            batch.add_states(answer.statuses, at(0), at(0), is_full=True)
             done = thread.submit(write, second, answer, 1)
             query = "select from pg_locks where pid = %s and locktype = 'advisory' and not granted"
             deadline = time.monotonic() + 30
@@ -431,7 +431,7 @@ def test_a_crash_in_the_middle_leaves_nothing(connection: psycopg.Connection) ->
     def write_and_crash() -> None:
         with writer.batch("crash_profile") as batch:
             batch.add_assets([asset("A")], at(0), is_whole_evse=True)
-            batch.add_full_state({"s1/a": ("X", None)}, at(0), at(0))
+            batch.add_states({"s1/a": ("X", None)}, at(0), at(0), is_full=True)
             batch.add_contacts([Contact(at(0), at(0), Outcome.COMPLETE, at(0))])
             batch.add_rejected([Rejected("s", "r", None, "why", "{}")], at(0))
             raise ZeroDivisionError

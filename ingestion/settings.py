@@ -1,0 +1,72 @@
+"""Values that stand in configuration files, checked at the door: what every kind of feed shares."""
+
+from __future__ import annotations
+
+import csv
+from functools import lru_cache
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+from ingestion.times import is_time_zone
+from warehouse.connection import REPOSITORY
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{1,39}$")]
+
+
+def must_be_time_zone(name: str) -> str:
+    if not is_time_zone(name):
+        raise ValueError(f"'{name}' is not an IANA time zone")
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(must_be_time_zone)]
+
+# Most tokens do not look like this: one that stands here by mistake is refused, and no message repeats it.
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+
+
+class Strict(BaseModel):
+    """A block of a file: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Seconds = Annotated[int, Field(strict=True, gt=0)]
+
+STATUS_PROFILES = REPOSITORY / "dbt_project" / "seeds" / "status_profiles.csv"
+"""What each profile's words mean; a profile that is not there would make every word unknown."""
+
+
+@lru_cache(maxsize=1)
+def status_profiles() -> frozenset[str]:
+    """Names of the status profiles that there are."""
+    with STATUS_PROFILES.open(encoding="utf-8", newline="") as file:
+        return frozenset(row["status_profile"] for row in csv.DictReader(file))
+
+
+def must_be_status_profile(name: str) -> str:
+    """Return ``name``; raise ``ValueError`` when no such profile exists."""
+    if name not in status_profiles():
+        raise ValueError(f"'{name}' is not a profile of {STATUS_PROFILES.relative_to(REPOSITORY)}")
+    return name
+
+
+StatusProfile = Annotated[str, AfterValidator(must_be_status_profile)]
+
+
+class FeedSettings(Strict):
+    """Keys that every kind of feed has."""
+
+    status_profile: StatusProfile
+    """Which seed rows translate this feed's words."""
+    liveness_seconds: Seconds
+    """How long the last contact proves that silence means unchanged."""
+    time_zone: TimeZone | None = None
+    """IANA zone of sites that state none; without it such a site is quarantined."""
+    naive_time_zone: TimeZone = "UTC"
+    """IANA zone of timestamps that carry none."""
+    ended_at: AwareDatetime | None = None
+    """The agreed end of the feed: its EVSEs are not in service for us from then on."""
+    alert_after_minutes: Annotated[int, Field(strict=True, gt=0)] = 15
+    """Silence for longer than this is an alert."""

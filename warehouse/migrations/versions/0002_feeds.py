@@ -1,0 +1,128 @@
+"""What feeds other than polls and files need: a life, documents, receipts, access.
+
+``raw.feed_life`` and ``raw.ocpi_location`` are the collector's memory, like ``raw.evse_latest``: updated in place, derived from what was received.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+CONTACT = """
+alter table raw.feed_contact drop constraint feed_contact_outcome_check;
+alter table raw.feed_contact add constraint feed_contact_outcome_check
+    check (outcome in ('complete', 'alive', 'failed', 'lost'));
+comment on column raw.feed_contact.outcome is
+    'complete: told the state of every EVSE of the feed; alive: the feed answered, no more; failed: asked, and not answered in full; '
+    'lost: messages of a stream may have been lost in this stretch, so that silence in it says nothing.';
+alter table raw.feed_contact add column request_count integer;
+comment on column raw.feed_contact.request_count is 'Requests that a poll took, with its retries; null: not counted.';
+"""
+
+TABLES = """
+create table raw.feed_life (
+    feed_key smallint primary key references raw.feed,
+    alive_from timestamptz not null,
+    complete_from timestamptz,
+    alive_until timestamptz not null,
+    last_contact_at timestamptz not null,
+    reconcile_wanted_at timestamptz
+);
+comment on table raw.feed_life is 'The present island of contact of each feed: the collector''s memory. It decides only whether a word that is told again is stored again.';
+comment on column raw.feed_life.reconcile_wanted_at is 'When somebody last asked for a full list: a receiver that was away, a sender that registered anew.';
+
+create table raw.ocpi_location (
+    feed_key smallint not null references raw.feed,
+    party text not null,
+    location_ref text not null,
+    document jsonb not null,
+    received_at timestamptz not null,
+    primary key (feed_key, party, location_ref)
+);
+comment on table raw.ocpi_location is 'Each OCPI Location of a pushing party as it stands after all PUTs and PATCHes: what PATCH merges into and GET answers.';
+
+create table raw.push_receipt (
+    feed_key smallint not null references raw.feed,
+    idempotency_key text not null,
+    request_sha256 bytea not null,
+    response jsonb not null,
+    received_at timestamptz not null,
+    primary key (feed_key, idempotency_key)
+);
+comment on table raw.push_receipt is 'Answers to batches that were pushed with an idempotency key: the same key gets the same answer.';
+
+create table raw.file_receipt (
+    feed_key smallint not null references raw.feed,
+    path text not null,
+    content_sha256 bytea not null,
+    byte_count bigint not null,
+    outcome text not null check (outcome in ('taken', 'refused')),
+    detail text,
+    received_at timestamptz not null,
+    recorded_at timestamptz not null default now(),
+    primary key (feed_key, path, content_sha256)
+);
+comment on table raw.file_receipt is 'Files that a feed dropped, each once: taken, or refused with the reason.';
+create index on raw.file_receipt (feed_key, content_sha256);
+
+alter table raw.quarantine drop constraint quarantine_feed_key_source_record_ref_field_payload_sha256_key;
+alter table raw.quarantine add column context text;
+alter table raw.quarantine add column occurrence integer not null default 1;
+alter table raw.quarantine add column is_from_poll boolean not null default false;
+alter table raw.quarantine add column gone_at timestamptz;
+alter table raw.quarantine add column resolved_at timestamptz;
+alter table raw.quarantine add column resolution text;
+alter table raw.quarantine add constraint quarantine_is_known_once
+    unique nulls not distinct (feed_key, source, record_ref, field, payload_sha256, occurrence);
+create index on raw.quarantine (feed_key, source, record_ref) where gone_at is null;
+comment on column raw.quarantine.context is 'What stood around the record and is needed to read it again: as JSON, its site without the other EVSEs; null: nothing.';
+comment on column raw.quarantine.occurrence is 'Counts the stretches in which the same payload stood in the same place, with another between them.';
+comment on column raw.quarantine.gone_at is 'The first full list that did not hold the record like this any more; null: it still stands there, or was told only once.';
+comment on column raw.quarantine.resolution is 'replayed: the record was read again and went in; dismissed: a person said that nothing is to be done.';
+"""
+
+ACCESS = """
+create schema access;
+comment on schema access is 'Who may send to the receiver, and with what we ask others. Nobody but ingestion reads it.';
+create table access.sender_token (
+    token_sha256 bytea primary key,
+    feed_id text not null,
+    purpose text not null check (purpose in ('register', 'send')),
+    created_at timestamptz not null default now(),
+    valid_until timestamptz,
+    last_used_at timestamptz
+);
+comment on table access.sender_token is 'SHA-256 of the tokens that a CPO sends us; long random texts, so no salt. valid_until null: for good; two may be valid while one is rotated.';
+create table access.partner (
+    feed_id text primary key,
+    version text not null,
+    versions_url text not null,
+    token_encrypted bytea not null,
+    roles jsonb not null default '[]',
+    endpoints jsonb not null default '{}',
+    registered_at timestamptz not null default now()
+);
+comment on table access.partner is 'The other side of an OCPI registration: where it is and, encrypted by the key of secret CREDENTIALS_KEY, with what token we ask it.';
+grant usage on schema access to ingest;
+grant select, insert, update, delete on all tables in schema access to ingest;
+"""
+
+GRANTS = """
+grant select, insert on raw.feed_life, raw.ocpi_location, raw.push_receipt, raw.file_receipt to ingest;
+grant update on raw.feed_life, raw.ocpi_location to ingest;
+grant delete on raw.ocpi_location to ingest;
+grant select on raw.feed_life, raw.file_receipt, raw.quarantine to transform;
+"""
+
+
+def upgrade() -> None:
+    op.execute(CONTACT)
+    op.execute(TABLES)
+    op.execute(ACCESS)
+    op.execute(GRANTS)
+
+
+def downgrade() -> None:
+    raise RuntimeError("raw data is never dropped by a migration: restore a backup, or drop the database by hand")
