@@ -31,6 +31,7 @@ from ingestion.model import Asset, Contact, Outcome, reference
 from ingestion.settings import must_be_status_profile
 from ingestion.tables import Findings, HistoryFileError, instants_of, read_tables, require_columns, text_of, texts_of
 from ingestion.times import is_time_zone
+from ingestion.told import Change
 from ingestion.writer import Batch, Writer, Written
 from warehouse.strict_yaml import ConfigError
 
@@ -127,13 +128,13 @@ def _import_changes(batch: Batch, config: CpoConfig, path: Path, now: datetime, 
         )
         good = found.is_good
         batch.add_changes(
-            zip(
+            map(
+                Change,
                 evse_key[good].astype("int64").tolist(),
                 observed_at[good].dt.to_pydatetime().tolist() if good.any() else [],
                 [None if word.casefold() == ABSENT else word for word in status[good]],
                 received_at[good].dt.to_pydatetime().tolist() if good.any() else [],
                 [None] * int(good.sum()),
-                strict=True,
             )
         )
         batch.add_rejected([*malformed, *found.rejected], now)

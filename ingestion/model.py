@@ -57,17 +57,6 @@ class Asset:
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
-    """The state of one EVSE at one time. ``status_word`` is the source's own; ``None`` says absent."""
-
-    evse_ref: str
-    status_word: str | None
-    observed_at: datetime
-    received_at: datetime
-    source_updated_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Contact:
     """A poll (``contact_from == contact_until``) or a stretch of a live stream."""
 

@@ -20,16 +20,29 @@ cross join lateral (
 where latest.feed_key = %(feed_key)s and latest.observed_at > %(at)s
 """
 
-STATES_BEFORE = """
-select told.position, earlier.status_word, earlier.observed_at
-from unnest(%(positions)s::integer[], %(evse_keys)s::integer[], %(times)s::timestamptz[]) as told (position, evse_key, told_at)
+STORED_SINCE = """
+select told.evse_key, stored.observed_at, stored.status_word
+from unnest(%(evse_keys)s::integer[], %(times)s::timestamptz[]) as told (evse_key, first_at)
 cross join lateral (
-    select change.status_word, change.observed_at
+    (
+        select change.observed_at, change.status_word, change.change_key
+        from raw.status_change as change
+        where change.evse_key = told.evse_key and change.observed_at <= told.first_at
+        order by change.observed_at desc, change.change_key desc
+        limit 1
+    )
+    union all
+    select change.observed_at, change.status_word, change.change_key
     from raw.status_change as change
-    where change.evse_key = told.evse_key and change.observed_at <= told.told_at
-    order by change.observed_at desc, change.change_key desc
-    limit 1
-) as earlier
+    where change.evse_key = told.evse_key and change.observed_at > told.first_at
+) as stored
+order by told.evse_key, stored.observed_at, stored.change_key
+"""
+
+REMEMBER_RETOLD = """
+update raw.evse_latest as latest set retold = told.retold::jsonb
+from unnest(%(evse_keys)s::integer[], %(retold)s::text[]) as told (evse_key, retold)
+where latest.evse_key = told.evse_key
 """
 
 LIVE_ON = """

@@ -19,8 +19,9 @@ from psycopg.types.json import Jsonb
 
 from ingestion import statements
 from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
-from ingestion.model import Asset, Contact, Message, Observation, Outcome, Poll, Rejected, Told, reference
+from ingestion.model import Asset, Contact, Message, Outcome, Poll, Rejected, Told, reference
 from ingestion.times import EARLIEST, FUTURE_SKEW
+from ingestion.told import Change, Life, Retold, changes_among, read_retold, write_retold
 
 PAYLOAD_LIMIT = 64_000
 """Characters of a quarantined record that are kept; a longer one is cut, and says so."""
@@ -374,14 +375,14 @@ class Batch:
         )
         keys = self.evse_keys()
         by_key = {keys[evse_ref]: status for evse_ref, status in statuses.items()}
-        changes: list[tuple[int, datetime, str | None, datetime, datetime | None]] = [
-            (key, contact_at, word, received_at, updated_at)
+        changes = [
+            Change(key, contact_at, word, received_at, updated_at)
             for key, (word, updated_at) in by_key.items()
             if key not in known or known[key] != word
         ]
         if is_full:
             changes += [
-                (key, contact_at, None, received_at, None)
+                Change(key, contact_at, None, received_at, None)
                 for key, word in known.items()
                 if key not in by_key and word is not None
             ]
@@ -393,14 +394,15 @@ class Batch:
                     (self._feed_key, told_since),
                 )
             }
-            changes = [change for change in changes if change[0] not in told]
+            changes = [change for change in changes if change.evse_key not in told]
         self.add_changes(changes)
 
     def add_told(self, told: Iterable[tuple[Told, str, datetime]]) -> None:
         """Store what messages told (with their source and time of receipt): words that differ from the state at their time.
 
-        A word that is told again is stored when nothing else shows that it still holds: after a gap, before any complete contact. A time that
-        cannot be is noted and replaced by that of receipt. An EVSE that nobody described is quarantined.
+        A word that is told again is stored when nothing else shows that it still holds: after a gap, before any complete contact. Else its time is
+        remembered, so that a message that comes late holds no longer than it did. A time that cannot be is noted and
+        replaced by that of receipt. An EVSE that nobody described is quarantined.
         """
         told = list(told)
         if not told:
@@ -411,11 +413,11 @@ class Batch:
                 (self._feed_key, list({one.evse_ref for one, _, _ in told})),
             ).fetchall()
         )
-        life = self._connection.execute(
+        row = self._connection.execute(
             "select alive_from, complete_from from raw.feed_life where feed_key = %s", (self._feed_key,)
         ).fetchone()
-        alive_from, complete_from = life if life else (None, None)
-        rows: list[tuple[int, datetime, str, datetime, datetime | None]] = []
+        life = None if row is None else Life(*row)
+        rows: list[Change] = []
         rejected: list[tuple[Rejected, datetime]] = []
         for one, source, received_at in told:
             observed_at = one.observed_at or received_at
@@ -430,38 +432,43 @@ class Batch:
                 reason = "this EVSE is not described yet"
                 rejected.append((Rejected(source, one.evse_ref, "evse_id", reason, one.payload), received_at))
             else:
-                rows.append((key, observed_at, one.status_word, received_at, one.observed_at))
+                rows.append(Change(key, observed_at, one.status_word, received_at, one.observed_at))
         self.written.unknown |= {one.evse_ref for one, _, _ in told if one.evse_ref not in keys}
         for record, received_at in rejected:
             self.add_rejected([record], received_at)
-        before = {
-            position: (word, since)
-            for position, word, since in self._connection.execute(
-                statements.STATES_BEFORE,
-                {
-                    "positions": list(range(len(rows))),
-                    "evse_keys": [row[0] for row in rows],
-                    "times": [row[1] for row in rows],
-                },
-            )
-        }
-        latest: dict[int, tuple[str | None, datetime]] = {}
-        changes = []
-        for position, row in sorted(enumerate(rows), key=lambda item: (item[1][1], item[0])):
-            key, observed_at, word, _, _ = row
-            in_force = max(
-                (state for state in (before.get(position), latest.get(key)) if state),
-                key=lambda state: state[1],
-                default=None,
-            )
-            if in_force is not None and in_force[0] == word:
-                # After a gap it is unknown whether the word still held: then its being told again is news.
-                is_known = complete_from is not None or alive_from is None or in_force[1] >= alive_from
-                if is_known or observed_at < alive_from:
-                    continue
-            changes.append(row)
-            latest[key] = (word, observed_at)
+        stored, retold = self._told_before(rows)
+        changes: list[Change] = []
+        told_again: dict[int, list[Retold]] = {}
+        by_key: dict[int, list[Change]] = {}
+        for row in rows:
+            by_key.setdefault(row.evse_key, []).append(row)
+        for key, news in by_key.items():
+            before = retold.get(key, [])
+            added, again = changes_among(stored.get(key, ()), before, news, life)
+            changes += added
+            if again != before:
+                told_again[key] = again
         self.add_changes(changes)
+        if told_again:
+            documents = [json.dumps(write_retold(again)) for again in told_again.values()]
+            self._connection.execute(statements.REMEMBER_RETOLD, {"evse_keys": list(told_again), "retold": documents})
+
+    def _told_before(
+        self, rows: Iterable[Change]
+    ) -> tuple[dict[int, list[tuple[datetime, str | None]]], dict[int, list[Retold]]]:
+        """What is stored of the EVSEs of ``rows`` since the first time in them, with what was in force then; and what was told again of them."""
+        first: dict[int, datetime] = {}
+        for row in rows:
+            first[row.evse_key] = min(row.observed_at, first.get(row.evse_key, row.observed_at))
+        stored: dict[int, list[tuple[datetime, str | None]]] = {}
+        for key, observed_at, word in self._connection.execute(
+            statements.STORED_SINCE, {"evse_keys": list(first), "times": list(first.values())}
+        ):
+            stored.setdefault(key, []).append((observed_at, word))
+        retold = self._connection.execute(
+            "select evse_key, retold from raw.evse_latest where evse_key = any(%s) and retold <> '[]'", (list(first),)
+        )
+        return stored, {key: read_retold(document) for key, document in retold}
 
     def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:
         """Keep Locations as they are now (party, location id, object)."""
@@ -496,21 +503,7 @@ class Batch:
             },
         )
 
-    def add_observations(self, observations: Iterable[Observation]) -> None:
-        """Store observations as they are told; one that is known already adds nothing. All EVSEs must be known."""
-        keys = self.evse_keys()
-        self.add_changes(
-            (
-                keys[observation.evse_ref],
-                observation.observed_at,
-                observation.status_word,
-                observation.received_at,
-                observation.source_updated_at,
-            )
-            for observation in observations
-        )
-
-    def add_changes(self, changes: Iterable[tuple[int, datetime, str | None, datetime, datetime | None]]) -> None:
+    def add_changes(self, changes: Iterable[Change]) -> None:
         """Store rows (evse_key, observed_at, status_word, received_at, source_updated_at); a row that is known already adds nothing.
 
         A row that is older than a poll stored before ends at that poll: what the poll told is stored again where it differs.

@@ -47,6 +47,17 @@ def polled_config(cpo_id: str, **feed: Any) -> CpoConfig:
     return CpoConfig.model_validate({"cpo_id": cpo_id, "name": cpo_id.title(), "feed": settings})
 
 
+def pushed_config(cpo_id: str, **feed: Any) -> CpoConfig:
+    """A CPO that pushes over OCPI and is reconciled each quarter hour."""
+    settings = polled_config(cpo_id).feed.model_dump(exclude={"poll_seconds", "full_seconds"}) | {
+        "kind": "ocpi_push",
+        "reconcile_seconds": 900,
+        "liveness_seconds": 2700,
+        **feed,
+    }
+    return CpoConfig.model_validate({"cpo_id": cpo_id, "name": cpo_id.title(), "feed": settings})
+
+
 def asset(evse_id: str, connector_id: str = "1", **values: Any) -> Asset:
     """One connector of one EVSE of one site."""
     described = Asset(

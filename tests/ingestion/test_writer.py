@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,8 +15,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from ingestion.model import Contact, Observation, Outcome, Poll, Rejected, reference
-from ingestion.writer import PAYLOAD_LIMIT, Writer, Written, register_feed
+from ingestion.model import Contact, Outcome, Poll, Rejected, reference
+from ingestion.told import Change
+from ingestion.writer import PAYLOAD_LIMIT, Batch, Writer, Written, register_feed
 from tests.feeds import asset, at, changes_of, count, poll, polled_config, whole_raw
 from warehouse.connection import Role, connect
 
@@ -49,6 +50,14 @@ def latest(connection: psycopg.Connection, cpo_id: str) -> dict[str, tuple[str |
         (cpo_id,),
     )
     return {evse: (word, observed_at) for evse, word, observed_at in rows}
+
+
+def add_observations(batch: Batch, rows: Iterable[tuple[str, str, datetime, datetime]]) -> None:
+    """Rows of (evse_ref, word, observed_at, received_at), as a file tells them."""
+    keys = batch.evse_keys()
+    batch.add_changes(
+        [Change(keys[ref], observed_at, word, received_at, None) for ref, word, observed_at, received_at in rows]
+    )
 
 
 # Polls
@@ -165,9 +174,7 @@ def test_observations_of_a_gap_do_not_outlive_the_next_poll(connection: psycopg.
     write(writer, poll({"A": "AVAILABLE", "B": "AVAILABLE"}), 60)
     told = [("A", "CHARGING", 20), ("A", "FINISHING", 40), ("B", "CHARGING", 20), ("B", "AVAILABLE", 30)]
     with writer.batch() as batch:
-        batch.add_observations(
-            Observation(reference("S1", evse), word, at(minute), at(90)) for evse, word, minute in told
-        )
+        add_observations(batch, [(reference("S1", evse), word, at(minute), at(90)) for evse, word, minute in told])
     assert changes_of(connection, "backfill")[2:] == [
         ("a", at(20), "CHARGING"),
         ("b", at(20), "CHARGING"),
@@ -180,16 +187,16 @@ def test_observations_of_a_gap_do_not_outlive_the_next_poll(connection: psycopg.
 def test_an_observation_that_is_known_does_not_become_the_latest(connection: psycopg.Connection) -> None:
     writer = Writer(connection, polled_config("tie"))
     write(writer, poll({"A": "AVAILABLE"}), 0)
-    both = [Observation("s1/a", word, at(5), at(6)) for word in ("CHARGING", "BLOCKED")]
+    both = [("s1/a", word, at(5), at(6)) for word in ("CHARGING", "BLOCKED")]
     with writer.batch() as batch:
-        batch.add_observations(both)
+        add_observations(batch, both)
     with writer.batch() as batch:
-        batch.add_observations(both[:1])
+        add_observations(batch, both[:1])
     assert batch.written == Written()
     assert latest(connection, "tie") == {"a": ("BLOCKED", at(5))}
     assert write(writer, poll({"A": "BLOCKED"}), 10) == Written(contacts=1)
     with writer.batch() as batch:
-        batch.add_observations(both[:1])
+        add_observations(batch, both[:1])
     assert batch.written == Written()
 
 
@@ -197,10 +204,10 @@ def test_an_observation_before_a_known_one_needs_no_more(connection: psycopg.Con
     writer = Writer(connection, polled_config("before_known"))
     write(writer, poll({"A": "AVAILABLE"}), 0)
     with writer.batch() as batch:
-        batch.add_observations([Observation("s1/a", "CHARGING", at(30), at(31))])
+        add_observations(batch, [("s1/a", "CHARGING", at(30), at(31))])
     write(writer, poll({"A": "CHARGING"}), 60)
     with writer.batch() as batch:
-        batch.add_observations([Observation("s1/a", "BLOCKED", at(20), at(90))])
+        add_observations(batch, [("s1/a", "BLOCKED", at(20), at(90))])
     assert batch.written == Written(changes=1)
 
 
@@ -386,7 +393,7 @@ def test_every_month_that_rows_need_has_its_partition(connection: psycopg.Connec
     months = [datetime.fromisoformat(f"2031-{month}-15T00:00:00+00:00") for month in ("10", "11", "12")]
     with writer.batch() as batch:
         batch.add_assets([asset("A")], at(0), is_whole_evse=True)
-        batch.add_observations(Observation("s1/a", "X", moment, moment) for moment in months)
+        add_observations(batch, [("s1/a", "X", moment, moment) for moment in months])
         batch.add_contacts([Contact(months[0], months[2], Outcome.ALIVE, months[2])])
     for parent in ("status_change", "feed_contact"):
         parts = [
@@ -442,18 +449,6 @@ def test_a_crash_in_the_middle_leaves_nothing(connection: psycopg.Connection) ->
         assert whole_raw(other) == before
     # The lock is free, and the writer goes on.
     assert write(writer, poll({"A": "X"}), 1) == Written(1, 1, 1, 0)
-
-
-def test_a_change_of_an_evse_that_nobody_described_is_not_written(connection: psycopg.Connection) -> None:
-    writer = Writer(connection, polled_config("undescribed"))
-
-    def write_unknown() -> None:
-        with writer.batch() as batch:
-            batch.add_observations([Observation("s1/x", "X", at(0), at(0))])
-
-    with pytest.raises(KeyError, match="s1/x"):
-        write_unknown()
-    assert count(connection, "status_change", "undescribed") == 0
 
 
 @pytest.mark.parametrize("seed", range(12))

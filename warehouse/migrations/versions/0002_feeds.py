@@ -33,6 +33,9 @@ create table raw.feed_life (
 comment on table raw.feed_life is 'The present island of contact of each feed: the collector''s memory. It decides only whether a word that is told again is stored again.';
 comment on column raw.feed_life.reconcile_wanted_at is 'When somebody last asked for a full list: a receiver that was away, a sender that registered anew.';
 
+alter table raw.evse_latest add column retold jsonb not null default '[]';
+comment on column raw.evse_latest.retold is 'The last times at which a word was told that held already: [observed_at, word, received_at], times in microseconds since 1970. When a message comes late, they say until when it held.';
+
 create table raw.ocpi_location (
     feed_key smallint not null references raw.feed,
     party text not null,
