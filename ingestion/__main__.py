@@ -51,9 +51,21 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--input", type=Path, required=True)
     convert.add_argument("--output", type=Path, required=True, help="folder for assets, changes and contact")
 
-    quarantine = commands.add_parser("quarantine", help="list quarantined records, newest first")
-    quarantine.add_argument("--cpo")
-    quarantine.add_argument("--most", type=int, default=20)
+    quarantine = commands.add_parser(
+        "quarantine",
+        help="list, explain, replay or dismiss records that could not be taken",
+        description="Records that could not be taken, the one seen last first. After a mapping or a setting was mended, `replay` reads them again"
+        " and stores what can be taken now, for the time in which they stood there.",
+    )
+    quarantine.add_argument(
+        "action", nargs="?", choices=("list", "explain", "replay", "dismiss"), default="list", help="default: list"
+    )
+    quarantine.add_argument(
+        "keys", nargs="*", type=int, metavar="KEY", help="numbers of records (first column of the list)"
+    )
+    quarantine.add_argument("--cpo", help="of one CPO only")
+    quarantine.add_argument("--most", type=int, default=20, help="list: how many (%(default)s)")
+    quarantine.add_argument("--all", action="store_true", help="list: also those that were replayed or dismissed")
     commands.add_parser("check-config", help="read every CPO's file and say what is wrong")
     return parser
 
@@ -104,25 +116,48 @@ def _run(chosen: argparse.Namespace) -> int:
         for line in convert(chosen.config, chosen.input, chosen.output):
             _say(line)
     elif chosen.command == "quarantine":
-        with connect(Role.INGEST) as connection:
-            for row in connection.execute(
-                """
-                select quarantine_key, feed_id, source, record_ref, field, reason, last_seen_at, left(payload, 200)
-                from raw.quarantine inner join raw.feed using (feed_key)
-                where feed_id = coalesce(%s, feed_id)
-                order by last_seen_at desc, quarantine_key desc limit %s
-                """,
-                (chosen.cpo, chosen.most),
-            ):
-                key, feed, source, record, field, reason, seen_at, payload = row
-                _say(
-                    f"{key}  {seen_at:%Y-%m-%d %H:%M:%S}  {feed}  {source} {record} {field or ''}: {reason}\n    {payload}"
-                )
+        _quarantine(chosen, now)
     else:
         for cpo_id in cpo_ids():
             config = load_cpo(cpo_id, expand=True)
             _say(f"{cpo_id}: {config.feed.kind}, status profile {config.feed.status_profile}")
     return 0
+
+
+def _quarantine(chosen: argparse.Namespace, now: datetime) -> None:
+    from ingestion import quarantine
+    from ingestion.feeds import retranslate
+
+    if chosen.action in ("explain", "dismiss") and not chosen.keys:
+        raise ConfigError(f"quarantine {chosen.action}: name the records by their numbers (see `quarantine list`)")
+    if chosen.action == "replay" and not chosen.keys and not chosen.cpo:
+        raise ConfigError("quarantine replay: name records by their numbers, or a CPO with --cpo")
+    with connect(Role.INGEST) as connection:
+        records = quarantine.find(
+            connection,
+            cpo_id=chosen.cpo,
+            keys=chosen.keys,
+            is_unresolved=chosen.action == "replay" or (chosen.action == "list" and not chosen.all),
+            most=chosen.most if chosen.action == "list" else None,
+        )
+        if missing := set(chosen.keys) - {record.quarantine_key for record in records}:
+            _say(f"not there, or done already: {', '.join(map(str, sorted(missing)))}")
+        if chosen.action == "list":
+            for record in records:
+                _say(record.line)
+                _say(f"    {record.payload[:200]}")
+        elif chosen.action == "explain":
+            for record in records:
+                for line in quarantine.explain(record, load_cpo(record.feed_id), retranslate):
+                    _say(line)
+        elif chosen.action == "dismiss":
+            done = quarantine.resolve(connection, chosen.keys, "dismissed", now)
+            _say(f"{done} dismissed")
+        else:
+            for cpo_id in sorted({record.feed_id for record in records}):
+                of_cpo = [record for record in records if record.feed_id == cpo_id]
+                written = quarantine.replay(connection, load_cpo(cpo_id), of_cpo, retranslate, now, _say)
+                _say(f"{cpo_id}: {written}")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ingestion.config import CpoConfig, OcpiPullFeed, secret
-from ingestion.model import PolledFeed
+from ingestion.config import CpoConfig, OcpiPullFeed, OcpiPushFeed, secret
+from ingestion.model import PolledFeed, Translated
 from warehouse.strict_yaml import ConfigError
 
 FindSecret = Callable[[str], str]
@@ -19,3 +19,12 @@ def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFe
 
         return OcpiPull(config, find_secret(config.feed.token_secret))
     raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")
+
+
+def retranslate(payload: str, context: str | None, config: CpoConfig) -> Translated:
+    """Read a quarantined record again by the feed's present settings. Raises ``ValueError`` when that can't be done."""
+    if isinstance(config.feed, OcpiPullFeed | OcpiPushFeed):
+        from ingestion.ocpi.translate import retranslate as retranslate_ocpi
+
+        return retranslate_ocpi(payload, context, config)
+    raise ValueError("mend the file and hand it over again: what went in already is not stored twice")

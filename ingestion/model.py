@@ -69,6 +69,10 @@ class Contact:
     detail: str | None = None
 
 
+KEPT = "kept "
+"""How the reason begins of a record that went in without a field, or with another value of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A record that could not be taken: where it stood, which field was wrong, why, and the record itself as text.
@@ -83,6 +87,19 @@ class Rejected:
     reason: str
     payload: str
     context: str | None = None
+
+
+Status = tuple[str, datetime | None]
+"""The source's word, and the source's own time of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What a document says, or what a record of it says when it is read again. ``statuses``: by ``evse_ref``."""
+
+    assets: tuple[Asset, ...] = ()
+    statuses: dict[str, Status] = field(default_factory=dict)
+    rejected: tuple[Rejected, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from ingestion import statements
 from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
-from ingestion.model import Asset, Contact, Message, Outcome, Poll, Rejected, Told, reference
+from ingestion.model import KEPT, Asset, Contact, Message, Outcome, Poll, Rejected, Told, reference
 from ingestion.times import EARLIEST, FUTURE_SKEW
 from ingestion.told import Change, Life, Retold, changes_among, read_retold, write_retold
 
@@ -422,7 +422,7 @@ class Batch:
         for one, source, received_at in told:
             observed_at = one.observed_at or received_at
             if not EARLIEST <= observed_at <= received_at + FUTURE_SKEW:
-                reason = f"kept with the time of receipt: {observed_at.isoformat()} is " + (
+                reason = f"{KEPT}with the time of receipt: {observed_at.isoformat()} is " + (
                     "in the future" if observed_at > received_at else f"before {EARLIEST:%Y-%m-%d}"
                 )
                 rejected.append((Rejected(source, one.evse_ref, "observed_at", reason, one.payload), received_at))
@@ -430,7 +430,8 @@ class Batch:
             key = keys.get(one.evse_ref)
             if key is None:
                 reason = "this EVSE is not described yet"
-                rejected.append((Rejected(source, one.evse_ref, "evse_id", reason, one.payload), received_at))
+                context = json.dumps({"told": _document(one)})
+                rejected.append((Rejected(source, one.evse_ref, "evse_id", reason, one.payload, context), received_at))
             else:
                 rows.append(Change(key, observed_at, one.status_word, received_at, one.observed_at))
         self.written.unknown |= {one.evse_ref for one, _, _ in told if one.evse_ref not in keys}
@@ -503,10 +504,22 @@ class Batch:
             },
         )
 
-    def add_changes(self, changes: Iterable[Change]) -> None:
-        """Store rows (evse_key, observed_at, status_word, received_at, source_updated_at); a row that is known already adds nothing.
+    def state_at(self, evse_key: int, at: datetime) -> tuple[datetime | None, str | None]:
+        """When the word in force at ``at`` was told, and the word (``None``: absent); (``None``, ``None``) when nothing was told until then."""
+        row = self._connection.execute(
+            """
+            select observed_at, status_word from raw.status_change
+            where evse_key = %s and observed_at <= %s order by observed_at desc, change_key desc limit 1
+            """,
+            (evse_key, at),
+        ).fetchone()
+        return (None, None) if row is None else (row[0], row[1])
 
-        A row that is older than a poll stored before ends at that poll: what the poll told is stored again where it differs.
+    def add_changes(self, changes: Iterable[Change], *, is_seen_by_polls: bool = False) -> None:
+        """Store changes; one that is known already adds nothing.
+
+        One that is older than a poll stored before ends at that poll, where what the poll told differs: that is stored again. Not with
+        ``is_seen_by_polls``: then the polls told this very word, and only could not be read.
         """
         self._connection.execute(
             """
@@ -523,7 +536,8 @@ class Batch:
             for change in changes:
                 copy.write_row(change)
         self._connection.execute(statements.DELETE_KNOWN_CHANGES)
-        self._keep_what_polls_told()
+        if not is_seen_by_polls:
+            self._keep_what_polls_told()
         self._ensure_partitions("incoming_change", "observed_at", "observed_at")
         row = self._connection.execute(
             """
@@ -662,6 +676,12 @@ class Batch:
 def _storable(text: str) -> str:
     """Put U+FFFD where a character stood that no text of the database can hold: NUL, or half of a surrogate pair."""
     return _UNSTORABLE.sub("\ufffd", text)
+
+
+def _document(told: Told) -> dict[str, str | None]:
+    """What was told of an EVSE that nobody described, to be stored once somebody has."""
+    observed_at = None if told.observed_at is None else told.observed_at.isoformat()
+    return {"evse_ref": told.evse_ref, "status_word": told.status_word, "observed_at": observed_at}
 
 
 def _describe(asset: Asset) -> tuple[dict[str, object], bytes]:

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion.config import OcpiPullFeed
-from ingestion.model import Asset, Rejected, reference
+from ingestion.model import Asset, Translated, reference
 from ingestion.ocpi.models import Connector, Evse, Findings, Location, parse_timestamp
 from ingestion.times import is_time_zone
 
@@ -24,15 +24,6 @@ _PHASE_FACTORS = {"AC_1_PHASE": 1, "AC_2_PHASE": 2, "AC_3_PHASE": 3, "DC": 1}
 is measured is not said."""
 _COUNTRY_AND_OPERATOR_ONLY = re.compile(r"[A-Za-z]{2}\*?[A-Za-z0-9]{3}")
 _COORDINATE = re.compile(r"[+-]?\d{1,3}(\.\d*)?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Translated:
-    """What a list of Locations says. ``statuses`` has exactly the EVSEs of ``assets``."""
-
-    assets: tuple[Asset, ...]
-    statuses: dict[str, tuple[str, datetime | None]]
-    rejected: tuple[Rejected, ...]
 
 
 @dataclass(frozen=True, slots=True)
