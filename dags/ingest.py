@@ -4,7 +4,8 @@ A run is one collection window. It imports the hand-over folders that wait below
 the next window has begun. Overlapping runs and retries write nothing twice.
 
 **When a run fails**: its log says whether the CPO's file, its feed or the warehouse is at fault. Mend that and trigger a new run; clearing an old
-run does not bring lost time back, which stays `missing`. Records that could not be taken: `python -m ingestion quarantine --cpo <cpo_id>`.
+run does not bring lost time back, which stays `missing`. A secret that the CPO's file names is an environment variable (or a file that `<name>_FILE` names), or
+the password of the Airflow connection of that name in lower case. Records that could not be taken: `python -m ingestion quarantine --cpo <cpo_id>`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,26 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ingestion.config import cpo_ids
+from ingestion.config import cpo_ids, secret
+from warehouse.strict_yaml import ConfigError
+
+
+def find_secret(name: str) -> str:
+    """Value of a secret: the environment's (or its file's), else the password of the Airflow connection of that name in lower case."""
+    try:
+        return secret(name)
+    except ConfigError as reason:
+        missing = str(reason)
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        password = Connection.get(name.lower()).password
+    except AirflowNotFoundException:
+        password = None
+    if not password:
+        raise ConfigError(f"{missing}, nor has Airflow a connection '{name.lower()}' with a password")
+    return str(password)
 
 
 def make_dag(cpo_id: str) -> DAG:
@@ -50,7 +70,7 @@ def make_dag(cpo_id: str) -> DAG:
 
             context = get_current_context()
             try:
-                totals = collect_window(cpo_id, context["dag_run"].run_after)
+                totals = collect_window(cpo_id, context["dag_run"].run_after, find_secret)
             except NotPolledError as reason:
                 raise AirflowSkipException(str(reason)) from reason
             context["outlet_events"][observations].extra = {"collected": str(totals)}

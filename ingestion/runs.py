@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from ingestion.collector import Totals, collect, next_on_grid
-from ingestion.config import HistoryFeed, load_cpo
+from ingestion.config import HistoryFeed, load_cpo, secret
+from ingestion.feeds import FindSecret, open_polled
 from ingestion.handover import import_waiting
 from ingestion.history import Imported
 from ingestion.model import FeedError
@@ -40,7 +42,7 @@ def import_waiting_files(cpo_id: str) -> list[Imported]:
         return import_waiting(connection, config, inbox, datetime.now(UTC), log.info)
 
 
-def collect_window(cpo_id: str, run_after: datetime) -> Totals:
+def collect_window(cpo_id: str, run_after: datetime, find_secret: FindSecret = secret) -> Totals:
     """Poll until the window ends, at least once. A retry polls what is left of it.
 
     Raises ``NotPolledError``, and ``FeedError`` when no poll was answered in full.
@@ -49,7 +51,12 @@ def collect_window(cpo_id: str, run_after: datetime) -> Totals:
     if isinstance(config.feed, HistoryFeed):
         raise NotPolledError(f"{cpo_id} hands over files and is not polled")
     rest = (window_end(run_after) - datetime.now(UTC)).total_seconds()
-    totals = collect(config, seconds=max(rest, 0.0), report=log.info)
+    totals = collect(
+        config,
+        seconds=max(rest, 0.0),
+        report=log.info,
+        make_feed=partial(open_polled, find_secret=find_secret),
+    )
     log.info("%s: %s", cpo_id, totals)
     if not totals.complete_polls:
         raise FeedError(f"{cpo_id}: none of {totals.failed_polls} polls was answered in full; see above")

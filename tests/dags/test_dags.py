@@ -132,3 +132,16 @@ def test_the_window_of_a_run_reaches_into_the_next_one() -> None:
 
     due = datetime(2026, 10, 3, 12, 15, tzinfo=UTC)
     assert window_end(due) == datetime(2026, 10, 3, 12, 30, 30, tzinfo=UTC)
+
+
+def test_a_secret_is_a_variable_or_the_password_of_a_connection(bag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from warehouse.strict_yaml import ConfigError
+
+    find_secret = bag.dags["ingest_banksia"].get_task("collect").python_callable.__globals__["find_secret"]
+    monkeypatch.delenv("SOME_TOKEN", raising=False)
+    with pytest.raises(ConfigError, match=r"SOME_TOKEN is not set .*nor has Airflow a connection 'some_token'"):
+        find_secret("SOME_TOKEN")
+    monkeypatch.setenv("AIRFLOW_CONN_SOME_TOKEN", '{"conn_type": "http", "password": "of the connection"}')
+    assert find_secret("SOME_TOKEN") == "of the connection"
+    monkeypatch.setenv("SOME_TOKEN", "of the environment")
+    assert find_secret("SOME_TOKEN") == "of the environment"

@@ -279,7 +279,7 @@ def cpo_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_run_polls_what_is_left_of_its_window(cpo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 
-    def collect_nothing(config: CpoConfig, *, seconds: float, report: Any) -> Totals:
+    def collect_nothing(config: CpoConfig, *, seconds: float, report: Any, make_feed: Any) -> Totals:
         asked.append(seconds)
         return Totals(complete_polls=1)
 
@@ -296,7 +296,8 @@ def test_a_run_without_one_complete_poll_fails(
 ) -> None:
     clock = SetClock(at(0))
     feed = Feed(clock, [FeedError("down")])
-    monkeypatch.setattr(runs, "collect", partial(collect, clock=clock, make_feed=lambda config: feed))
+    monkeypatch.setattr(runs, "open_polled", lambda config, find_secret: feed)
+    monkeypatch.setattr(runs, "collect", partial(collect, clock=clock))
     with pytest.raises(FeedError, match="window: none of 1 polls was answered in full"):
         collect_window("window", datetime.now(UTC) - timedelta(hours=1))
 

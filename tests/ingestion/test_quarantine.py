@@ -151,6 +151,19 @@ def test_what_was_told_of_an_unknown_evse_goes_in_once_it_is_described(connectio
     assert changes_of(connection, "later") == [("n", at(1), "CHARGING"), ("n", at(10), "AVAILABLE")]
 
 
+def test_what_a_message_told_meanwhile_ends_what_is_replayed(connection: psycopg.Connection) -> None:
+    config = polled_config("meanwhile")
+    writer = Writer(connection, config)
+    writer.write_poll(poll({"A": "AVAILABLE"}), at(-1), at(-1))
+    writer.write_poll(poll({}, rejected=(bad("A", "BLOCKED"),)), at(0), at(0))
+    writer.write_messages([(Message("push", told=(Told("s1/a", "CHARGING", at(1)),)), at(1))])
+    writer.write_poll(poll({"A": "CHARGING"}), at(2), at(2))
+    replay_all(connection, config, reads_all)
+    assert changes_of(connection, "meanwhile") == [
+        ("a", at(-1), "AVAILABLE"), ("a", at(0), None), ("a", at(0), "BLOCKED"), ("a", at(1), "CHARGING"),
+    ]  # fmt: skip
+
+
 def test_the_command_lists_explains_dismisses(
     connection: psycopg.Connection, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
