@@ -13,10 +13,10 @@ export MYPY_CACHE_DIR := $(or $(VAR_DIR),var)/cache/mypy
 export RUFF_CACHE_DIR := $(or $(VAR_DIR),var)/cache/ruff
 
 .DEFAULT_GOAL := help
-.PHONY: help env db transform demo demo-real up down clean test lint typecheck check
+.PHONY: help env db transform demo demo-real up down clean test bench-ingest lint typecheck check
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: ## build .venv from the lock file (the other targets do it themselves)
 	@stack/bootstrap.sh
@@ -45,6 +45,9 @@ clean: ## stop everything and remove all state (var/); .venv stays
 
 test: env ## run all tests, on a Postgres of their own
 	@$(PY) -m pytest
+
+bench-ingest: env ## what collecting costs, beside the bound of each figure
+	@$(PY) -m tests.benchmarks.ingest
 
 lint: env ## ruff: style and common mistakes
 	@$(PY) -m ruff check .

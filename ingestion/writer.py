@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 
 import psycopg
@@ -321,7 +321,7 @@ class Batch:
                         asset.evse_ref,
                         asset.connector_ref,
                         asset.valid_from or received_at,
-                        Jsonb(document),
+                        document,
                         digest,
                     )
                 )
@@ -684,11 +684,13 @@ def _document(told: Told) -> dict[str, str | None]:
     return {"evse_ref": told.evse_ref, "status_word": told.status_word, "observed_at": observed_at}
 
 
-def _describe(asset: Asset) -> tuple[dict[str, object], bytes]:
-    """Document and hash of everything a description says, without when it became true."""
-    document = asdict(asset)
-    del document["valid_from"]
+_DESCRIBED = tuple(sorted(described.name for described in fields(Asset) if described.name != "valid_from"))
+
+
+def _describe(asset: Asset) -> tuple[str, bytes]:
+    """JSON document and hash of everything a description says, without when it became true."""
+    document = {name: getattr(asset, name) for name in _DESCRIBED}
     document["power_kw"] = None if asset.power_kw is None else format(asset.power_kw.normalize(), "f")
     document["commissioned_on"] = None if asset.commissioned_on is None else asset.commissioned_on.isoformat()
     text = json.dumps(document, sort_keys=True, ensure_ascii=False)
-    return document, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return text, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

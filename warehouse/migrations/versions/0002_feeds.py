@@ -17,8 +17,6 @@ alter table raw.feed_contact add constraint feed_contact_outcome_check
 comment on column raw.feed_contact.outcome is
     'complete: told the state of every EVSE of the feed; alive: the feed answered, no more; failed: asked, and not answered in full; '
     'lost: messages of a stream may have been lost in this stretch, so that silence in it says nothing.';
-alter table raw.feed_contact add column request_count integer;
-comment on column raw.feed_contact.request_count is 'Requests that a poll took, with its retries; null: not counted.';
 """
 
 TABLES = """
