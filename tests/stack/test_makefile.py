@@ -12,7 +12,7 @@ from warehouse.connection import REPOSITORY
 
 TARGETS = {
     *("help", "env", "db", "transform", "demo", "demo-real", "up", "down", "clean"),
-    *("test", "lint", "typecheck", "check"),
+    *("test", "bench-ingest", "lint", "typecheck", "check"),
 }
 
 
