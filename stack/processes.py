@@ -104,7 +104,8 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{place.api_url}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PARALLELISM": "8",
+        # Each CPO holds a slot all the time, and two while one window hands over to the next; workers start when they are needed.
+        "AIRFLOW__CORE__PARALLELISM": "64",
         # No login: whoever reaches the port is admin, and it is bound to the loopback address only.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
