@@ -217,6 +217,14 @@ def records(document: object, expression: str) -> list[object]:
     return found
 
 
+def describe_key(mapping: Mapping) -> tuple[str, ...]:
+    """The expressions that tell a document's records apart."""
+    if mapping.evses is not None:
+        return (mapping.site.site_id,)
+    inner = () if mapping.connectors is not None else (mapping.connector.connector_id,)
+    return (mapping.site.site_id, mapping.evse.evse_id, *(path for path in inner if path is not None))
+
+
 def _kind(value: object) -> str:
     if value is None:
         return "null"
