@@ -164,7 +164,12 @@ StreamSettings = WebSocketFeed | SseFeed
 AnyFeed = (
     OcpiPullFeed | OcpiPushFeed | RestPullFeed | RestPushFeed | WebSocketFeed | SseFeed | FileDropFeed | HistoryFeed
 )
-KINDS = frozenset({"ocpi_pull", "ocpi_push", "rest_pull", "rest_push", "websocket", "sse", "file_drop", "history"})
+KINDS = frozenset(
+    {"ocpi_pull", "ocpi_push", "rest_pull", "rest_push", "websocket", "sse", "file_drop", "history"}
+    | {"none", "header", "query", "basic", "oauth2_client_credentials"}
+    | {"page", "offset", "cursor", "link"}
+)
+"""Names of alternatives: of feeds, credentials and paging."""
 
 
 class CpoConfig(Strict):
