@@ -62,16 +62,25 @@ class Request(Strict):
     paging: Paging = NoPaging()
 
 
+class AssetsRequest(Request):
+    """The list of descriptions."""
+
+    every_seconds: Seconds | None = None
+    """Time between two requests when statuses stand apart; without it the list is asked for at each poll."""
+
+
 class RestPullFeed(FeedSettings):
     """JSON of the CPO's own making, asked for at each poll: one list, or two joined by ``evse_id``."""
 
     kind: Literal["rest_pull"]
     poll_seconds: Seconds
     auth: Auth = NoAuth()
-    assets: Request
+    assets: AssetsRequest
     mapping: Mapping
     statuses: Request | None = None
     status_mapping: StatusMapping | None = None
+    max_shrink_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """A list that lost more than this share of the EVSEs present until now is a failed poll, no removal. A person who knows that it is true says 1."""
 
     @model_validator(mode="after")
     def _statuses_stand_somewhere(self) -> RestPullFeed:
@@ -79,6 +88,8 @@ class RestPullFeed(FeedSettings):
             raise ValueError("statuses and status_mapping go together")
         if (self.mapping.evse.status is None) == (self.statuses is None):
             raise ValueError("name either mapping.evse.status or statuses with status_mapping")
+        if self.assets.every_seconds is not None and self.statuses is None:
+            raise ValueError("assets.every_seconds is for feeds whose statuses stand apart")
         return self
 
 
@@ -153,7 +164,12 @@ StreamSettings = WebSocketFeed | SseFeed
 AnyFeed = (
     OcpiPullFeed | OcpiPushFeed | RestPullFeed | RestPushFeed | WebSocketFeed | SseFeed | FileDropFeed | HistoryFeed
 )
-KINDS = frozenset({"ocpi_pull", "ocpi_push", "rest_pull", "rest_push", "websocket", "sse", "file_drop", "history"})
+KINDS = frozenset(
+    {"ocpi_pull", "ocpi_push", "rest_pull", "rest_push", "websocket", "sse", "file_drop", "history"}
+    | {"none", "header", "query", "basic", "oauth2_client_credentials"}
+    | {"page", "offset", "cursor", "link"}
+)
+"""Names of alternatives: of feeds, credentials and paging."""
 
 
 class CpoConfig(Strict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ingestion.config import CpoConfig, OcpiPullFeed, OcpiPushFeed, secret
+from ingestion.config import CpoConfig, OcpiPullFeed, OcpiPushFeed, RestPullFeed, secret
 from ingestion.model import PolledFeed, Translated
 from warehouse.strict_yaml import ConfigError
 
@@ -18,6 +18,10 @@ def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFe
         from ingestion.ocpi.pull import OcpiPull
 
         return OcpiPull(config, find_secret(config.feed.token_secret))
+    if isinstance(config.feed, RestPullFeed):
+        from ingestion.rest.pull import RestPull
+
+        return RestPull(config, find_secret)
     raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")
 
 
