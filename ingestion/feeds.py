@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ingestion.config import CpoConfig, OcpiPullFeed, secret
+from ingestion.config import CpoConfig, OcpiFeed, secret
 from ingestion.model import PolledFeed
 from warehouse.strict_yaml import ConfigError
 
@@ -14,8 +14,8 @@ FindSecret = Callable[[str], str]
 
 def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFeed:
     """Make the client for a feed that is asked at intervals. Raises ``ConfigError`` for any other."""
-    if isinstance(config.feed, OcpiPullFeed):
+    if isinstance(config.feed, OcpiFeed):
         from ingestion.ocpi.pull import OcpiPull
 
-        return OcpiPull(config, find_secret(config.feed.token_secret))
+        return OcpiPull(config, config.feed.versions_url, find_secret(config.feed.token_secret))
     raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")

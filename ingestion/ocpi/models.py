@@ -1,4 +1,4 @@
-"""What an OCPI 2.2.1 object must have for us, and what it may have.
+"""What an OCPI object must have for us, and what it may have.
 
 Lenient: only what gives an object its identity and state is essential. An optional field that cannot be read
 is dropped with a note and the object stays; an object without an essential field is rejected alone. Unknown
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -18,9 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ingestion.model import Rejected
 
-MAX_PAYLOAD_BYTES = 64 * 1024
 MAX_ID_LENGTH = 255
 """OCPI ids have at most 36 characters. This bound keeps a runaway text out of database indexes."""
+MAX_DEPTH = 64
+"""How deep a body may be nested; OCPI's own objects are a dozen levels deep."""
 _MAX_REF_LENGTH = 300
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
@@ -82,6 +85,7 @@ class Location(_Lenient):
     coordinates: dict[str, Any] | None = None
     time_zone: str | None = None
     parking_type: str | None = None
+    type: str | None = None
     publish: bool | None = None
     operator: dict[str, Any] | None = None
     evses: list[Any] | None = None
@@ -97,12 +101,18 @@ class Findings:
     source: str
     rejected: list[Rejected] = field(default_factory=list)
 
-    def reject(self, record_ref: str, field: str | None, reason: str, record: object) -> None:
-        """Keep a record (or the part of it that is wrong) as text, with the reason."""
-        self.rejected.append(Rejected(self.source, record_ref[:_MAX_REF_LENGTH], field, reason, payload_text(record)))
+    def reject(
+        self, record_ref: str, field: str | None, reason: str, record: object, context: str | None = None
+    ) -> None:
+        """Keep a record (or the part of it that is wrong) as text, with the reason and what stood around it."""
+        self.rejected.append(
+            Rejected(self.source, record_ref[:_MAX_REF_LENGTH], field, reason, as_text(record), context)
+        )
 
-    def read(self, model: type[Model], raw: object, record_ref: str, path: str = "") -> Model | None:
-        """Read one object. ``path`` is its place in the record, ending in a dot (``evses[0].``).
+    def read(
+        self, model: type[Model], raw: object, record_ref: str, path: str = "", around: Callable[[], str] | None = None
+    ) -> Model | None:
+        """Read one object. ``path`` is its place in the record, ending in a dot (``evses[0].``); ``around`` gives the context of a rejected one.
 
         Fields that are not essential and wrong are dropped and noted. ``None``: the object was rejected.
         """
@@ -114,24 +124,24 @@ class Findings:
                 for finding in error.errors(include_url=False, include_input=False)
             }
         if not isinstance(raw, dict):
-            self.reject(record_ref, path.rstrip(".") or None, "not an object", raw)
+            self.reject(record_ref, path.rstrip(".") or None, "not an object", raw, around and around())
             return None
         for name, message in problems.items():
             if name in model.essential:
-                self.reject(record_ref, path + name, message, raw)
+                self.reject(record_ref, path + name, message, raw, around and around())
                 return None
         for name, message in problems.items():
             self.reject(record_ref, path + name, f"kept without this field: {message}", raw.get(name))
         return model.model_validate({name: value for name, value in raw.items() if name not in problems})
 
 
-def payload_text(record: object) -> str:
-    """The record as JSON, at most ``MAX_PAYLOAD_BYTES``; a longer one is cut and says so."""
-    data = json.dumps(record, ensure_ascii=False).encode("utf-8")
-    if len(data) <= MAX_PAYLOAD_BYTES:
-        return data.decode("utf-8")
-    note = f" ... cut: {len(data)} bytes in all"
-    return data[: MAX_PAYLOAD_BYTES - len(note)].decode("utf-8", errors="ignore") + note
+class TooDeepError(ValueError):
+    """No sensible body is nested like this."""
+
+
+def as_text(record: object) -> str:
+    """A record as JSON, with its letters as they are."""
+    return json.dumps(record, ensure_ascii=False)
 
 
 def parse_timestamp(text: str, naive_time_zone: ZoneInfo) -> datetime:
@@ -156,13 +166,22 @@ def parse_json(body: bytes) -> Any:
     """Parse a body as UTF-8 JSON. Raises ``ValueError``.
 
     NUL and lone surrogates, which no database text can hold, become U+FFFD. ``NaN`` and ``Infinity``, which
-    are not JSON, become null rather than cost the whole answer.
+    are not JSON, become null rather than cost the whole answer. Of a key that stands twice in an object the last counts.
     """
-    try:
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=lambda _: None)
-        return _storable(document) if _UNSTORABLE_ESCAPE.search(body) else document
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    if _depth(body) > MAX_DEPTH and _depth(_TEXT.sub(b"", body)) > MAX_DEPTH:
+        raise TooDeepError(f"is nested deeper than {MAX_DEPTH} levels")
+    document = json.loads(body.decode("utf-8-sig"), parse_constant=lambda _: None)
+    return _storable(document) if _UNSTORABLE_ESCAPE.search(body) else document
+
+
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = [{"[": 1, "{": 1, "]": -1, "}": -1}.get(chr(byte), 0) for byte in range(256)]
+
+
+def _depth(body: bytes) -> int:
+    """How many brackets are open at most; those within texts count as well."""
+    return max(accumulate(map(_STEP.__getitem__, body.translate(None, _NO_BRACKETS))), default=0)
 
 
 def _storable(value: Any) -> Any:

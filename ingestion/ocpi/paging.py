@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 import requests
@@ -33,11 +34,10 @@ Repeat = tuple[Key, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page as it was answered. ``keys`` identify its objects in order; ``body`` is kept to be read
-    again."""
+    """One page as it was answered. ``keys`` identify its objects in order; ``body`` is there as long as it may have to be read again."""
 
     url: str
-    body: bytes
+    body: bytes | None
     sha256: bytes
     keys: tuple[Key, ...]
     etag: str | None = None
@@ -68,8 +68,12 @@ def read_list(
     endpoint: str,
     shown: Callable[[str], str],
     known_repeats: frozenset[Repeat] = frozenset(),
+    *,
+    may_be_empty: bool = False,
 ) -> Listing:
     """Read all objects of ``endpoint``. Raises ``FeedError`` unless all were read.
+
+    ``may_be_empty``: an empty list is an answer, also without ``X-Total-Count: 0``.
 
     An object met on two pages says that the list moved meanwhile, and that another object may have slipped
     through (a list in order of ``last_updated`` does that all the time). Then the list is read again, until
@@ -82,7 +86,7 @@ def read_list(
     moved = MovedListError("never raised")
     for _ in range(MAX_PASSES):
         try:
-            listing, pass_total = _read_pages(fetch, endpoint, shown)
+            listing, pass_total = _read_pages(fetch, endpoint, shown, may_be_empty)
         except MovedListError as error:
             passes, moved = [], error
             continue
@@ -104,7 +108,9 @@ def read_list(
     raise moved
 
 
-def _read_pages(fetch: Callable[[str], Page], endpoint: str, shown: Callable[[str], str]) -> tuple[Listing, int | None]:
+def _read_pages(
+    fetch: Callable[[str], Page], endpoint: str, shown: Callable[[str], str], may_be_empty: bool
+) -> tuple[Listing, int | None]:
     """One pass over all pages, to the proven end; with the announced number of objects."""
     pages: list[Page] = []
     asked: set[str] = set()
@@ -148,7 +154,7 @@ def _read_pages(fetch: Callable[[str], Page], endpoint: str, shown: Callable[[st
             if is_end:
                 break
             url = with_place(endpoint, count)
-    if total is None and count == 0:
+    if total is None and count == 0 and not may_be_empty:
         raise FeedError(f"GET {shown(endpoint)}: an empty list without X-Total-Count: 0 may be a failure")
     if total is not None and count != total:
         raise FeedError(f"GET {shown(endpoint)}: answered {count} of {total}")
@@ -163,6 +169,14 @@ def _repeats(pages: Sequence[Page]) -> frozenset[Repeat]:
         if first.setdefault(key, place) != place:
             found.add((key, first[key], place))
     return frozenset(found)
+
+
+def changed_since(endpoint: str, date_from: datetime) -> str:
+    """The endpoint's URL, asking for what was updated at ``date_from`` or later."""
+    parts = urlsplit(endpoint)
+    query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != "date_from"]
+    query.append(("date_from", f"{date_from.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
 def with_place(endpoint: str, offset: int) -> str:
@@ -205,10 +219,12 @@ def object_keys(items: Sequence[object]) -> tuple[Key, ...]:
     met: Counter[Key] = Counter()
     keys = []
     for item in items:
-        key: Key = ("", json.dumps(item, sort_keys=True))
+        key: Key
         if isinstance(item, dict) and isinstance(item.get("id"), str | int):
             names = ("country_code", "party_id", "id")
             key = tuple(str(item.get(name, "")).strip().casefold() for name in names)
+        else:
+            key = ("", json.dumps(item, sort_keys=True))
         met[key] += 1
         keys.append((*key, str(met[key])))
     return tuple(keys)

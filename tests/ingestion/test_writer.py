@@ -15,8 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from ingestion.model import Contact, Observation, Outcome, Poll, Rejected, reference
-from ingestion.writer import PAYLOAD_LIMIT, Writer, Written, register_feed
+from ingestion.model import PAYLOAD_LIMIT, Contact, Observation, Outcome, Poll, Rejected, reference
+from ingestion.writer import Writer, Written, register_feed
 from tests.feeds import asset, at, changes_of, count, poll, polled_config, whole_raw
 from warehouse.connection import Role, connect
 
