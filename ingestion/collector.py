@@ -15,7 +15,6 @@ from ingestion.writer import Writer, Written
 from warehouse.connection import Role, connect
 from warehouse.strict_yaml import ConfigError
 
-
 LOOK = timedelta(seconds=5)
 """How often the collector of a feed that pushes looks whether a full list is wanted."""
 RETRY = timedelta(seconds=60)

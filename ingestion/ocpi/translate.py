@@ -308,7 +308,8 @@ def _party(country_code: str | None, party_id: str | None, own: str) -> str:
 def _party_of(raw: dict[str, Any], own: str) -> str:
     """The party of a Location that is not read yet."""
     country_code, party_id = (
-        value.strip() if isinstance(value := raw.get(name), str) else None for name in ("country_code", "party_id")
+        str(value).strip() if isinstance(value := raw.get(name), str | int) else None
+        for name in ("country_code", "party_id")
     )
     return _party(country_code, party_id, own)
 
