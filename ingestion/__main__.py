@@ -148,7 +148,7 @@ def _quarantine(chosen: argparse.Namespace, now: datetime) -> None:
                 _say(f"    {record.payload[:200]}")
         elif chosen.action == "explain":
             for record in records:
-                for line in quarantine.explain(record, load_cpo(record.feed_id), retranslate):
+                for line in quarantine.explain(connection, record, load_cpo(record.feed_id), retranslate):
                     _say(line)
         elif chosen.action == "dismiss":
             done = quarantine.resolve(connection, chosen.keys, "dismissed", now)

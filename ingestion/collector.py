@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from ingestion.config import CpoConfig, PolledSettings
+from ingestion.config import CpoConfig, OcpiPullFeed, OcpiPushFeed, PolledSettings
 from ingestion.feeds import open_polled
-from ingestion.model import FeedError, PolledFeed
+from ingestion.model import DeltaFeed, FeedError, Poll, PolledFeed
 from ingestion.writer import Writer, Written
 from warehouse.connection import Role, connect
 from warehouse.strict_yaml import ConfigError
+
+LOOK = timedelta(seconds=5)
+"""How often the collector of a feed that pushes looks whether a full list is wanted."""
+RETRY = timedelta(seconds=60)
+"""How soon a full list that is due is asked for again after it could not be read."""
 
 
 class Clock(Protocol):
@@ -65,6 +70,7 @@ def collect(
 ) -> Totals:
     """Poll every ``poll_seconds`` for ``seconds`` (at least once), on the clock's grid, so that overlapping windows ask at the same times.
 
+    A feed that pushes is asked when the grid says so and no other window has done it, and at once when somebody wants a full list: perhaps not at all.
     A poll that fails is stored as a failed contact and reported; the window goes on. Returns what it saw.
     """
     if not isinstance(config.feed, PolledSettings):
@@ -77,12 +83,10 @@ def collect(
     try:
         with connect(Role.INGEST) as connection:
             writer = Writer(connection, config)
-            while True:
-                _poll_once(writer, feed, clock, totals, report)
-                following = next_on_grid(clock.now(), step)
-                if following >= end:
-                    return totals
-                clock.wait_until(following)
+            is_pushed = isinstance(config.feed, OcpiPushFeed)
+            for _ in _reconciliations(writer, clock, step, end) if is_pushed else _turns(clock, step, end):
+                _poll_once(config, writer, feed, clock, totals, report)
+            return totals
     finally:
         feed.close()
 
@@ -93,11 +97,65 @@ def next_on_grid(now: datetime, step: timedelta) -> datetime:
     return epoch + ((now - epoch) // step + 1) * step
 
 
-def _poll_once(writer: Writer, feed: PolledFeed, clock: Clock, totals: Totals, report: Callable[[str], None]) -> None:
+def _turns(clock: Clock, step: timedelta, end: datetime) -> Iterator[None]:
+    """Now, and then each time on the grid until the window ends."""
+    yield
+    while (following := next_on_grid(clock.now(), step)) < end:
+        clock.wait_until(following)
+        yield
+
+
+def _reconciliations(writer: Writer, clock: Clock, step: timedelta, end: datetime) -> Iterator[None]:
+    """Each time when a full list is due or wanted, until the window ends."""
+    tried_at: datetime | None = None
+    while True:
+        now = clock.now()
+        last, wanted = writer.last_complete(now), writer.full_list_wanted_at()
+        is_due = last is None or next_on_grid(last, step) <= now or (wanted is not None and wanted > last)
+        has_just_failed = tried_at is not None and now - tried_at < RETRY and (last is None or last < tried_at)
+        if is_due and not has_just_failed:
+            tried_at = now
+            yield
+        elif now >= end:
+            return
+        else:
+            clock.wait_until(min(now + LOOK, end))
+
+
+def delta_since(
+    settings: OcpiPullFeed, last_complete: datetime | None, last_full: datetime | None, now: datetime
+) -> datetime | None:
+    """Since when a delta tells the state of every EVSE; ``None`` when a full list has to be read.
+
+    That is so when none was read for ``full_seconds``, and when the last complete contact (full or delta) proves nothing of now any more.
+    """
+    if settings.full_seconds is None or last_complete is None or last_full is None:
+        return None
+    is_alive = now - last_complete <= timedelta(seconds=settings.liveness_seconds)
+    is_full_due = now - last_full >= timedelta(seconds=settings.full_seconds)
+    return last_complete if is_alive and not is_full_due else None
+
+
+def _ask(config: CpoConfig, writer: Writer, feed: PolledFeed, now: datetime) -> Poll:
+    if isinstance(config.feed, OcpiPullFeed) and config.feed.full_seconds and isinstance(feed, DeltaFeed):
+        since = delta_since(config.feed, writer.last_complete(now), writer.last_complete(now, is_full=True), now)
+        if since is not None:
+            return feed.poll_since(since)
+    return feed.poll()
+
+
+def _poll_once(
+    config: CpoConfig,
+    writer: Writer,
+    feed: PolledFeed,
+    clock: Clock,
+    totals: Totals,
+    report: Callable[[str], None],
+) -> None:
     """Ask once and store the answer, or that there was none."""
     asked_at = clock.now()
     try:
-        poll = feed.poll()
+        poll = _ask(config, writer, feed, asked_at)
         written = writer.write_poll(poll, asked_at, clock.now())
         if written is None:
             # Another collector has stored a different answer since: this one has to be read in full.

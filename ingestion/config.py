@@ -19,14 +19,18 @@ from ingestion.settings import FeedSettings, Identifier, Seconds, SecretName, St
 from warehouse.connection import REPOSITORY
 from warehouse.strict_yaml import ConfigError, expand_environment, explain, read_strict_yaml
 
+Party = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}\*[A-Z0-9]{3}$")]
+
 
 class _Ocpi(FeedSettings):
     """A party's OCPI Locations."""
 
     version: Literal["2.1.1", "2.2.1", "2.3.0"]
     versions_url: str
-    party: Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}\*[A-Z0-9]{3}$")]
+    party: Party
     """The CPO's own party, country_code*party_id. Objects of other parties (a hub's) keep theirs in their identity."""
+    parties: tuple[Party, ...] | None = Field(default=None, min_length=1)
+    """Of a hub that carries several parties, those whose objects are taken; by default all."""
     token_secret: SecretName
     """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it)."""
     charger_id: Literal["evse", "physical_reference", "evse_id_prefix"] = "evse"
@@ -39,7 +43,7 @@ class OcpiPullFeed(_Ocpi):
     kind: Literal["ocpi_pull"]
     poll_seconds: Seconds
     full_seconds: Seconds | None = None
-    """Time between full lists; the polls between them ask only for what changed. Without it every poll is full."""
+    """Time between full lists (a day at most); the polls between them ask only for what changed. Without it every poll is full."""
 
 
 class OcpiPushFeed(_Ocpi):
@@ -53,6 +57,9 @@ class OcpiPushFeed(_Ocpi):
     def poll_seconds(self) -> int:
         """Time between polls: all of them are full."""
         return self.reconcile_seconds
+
+
+OcpiFeed = OcpiPullFeed | OcpiPushFeed
 
 
 class Request(Strict):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from ingestion.config import CpoConfig, OcpiPullFeed, OcpiPushFeed, RestPullFeed, secret
+from ingestion.config import CpoConfig, HistoryFeed, OcpiFeed, RestPullFeed, RestPushFeed, secret
 from ingestion.model import PolledFeed, Translated
 from warehouse.strict_yaml import ConfigError
 
@@ -14,10 +14,10 @@ FindSecret = Callable[[str], str]
 
 def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFeed:
     """Make the client for a feed that is asked at intervals. Raises ``ConfigError`` for any other."""
-    if isinstance(config.feed, OcpiPullFeed):
+    if isinstance(config.feed, OcpiFeed):
         from ingestion.ocpi.pull import OcpiPull
 
-        return OcpiPull(config, find_secret(config.feed.token_secret))
+        return OcpiPull(config, config.feed.versions_url, find_secret(config.feed.token_secret))
     if isinstance(config.feed, RestPullFeed):
         from ingestion.rest.pull import RestPull
 
@@ -25,10 +25,17 @@ def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFe
     raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")
 
 
-def retranslate(payload: str, context: str | None, config: CpoConfig) -> Translated:
-    """Read a quarantined record again by the feed's present settings. Raises ``ValueError`` when that can't be done."""
-    if isinstance(config.feed, OcpiPullFeed | OcpiPushFeed):
+def retranslate(payload: str, context: str | None, config: CpoConfig, known: Mapping[str, set[str]]) -> Translated:
+    """Read a quarantined record again by the feed's present settings. Raises ``ValueError`` when that can't be done.
+
+    ``known``: which EVSEs carry an id (`Batch.evses_by_id`).
+    """
+    if isinstance(config.feed, OcpiFeed):
         from ingestion.ocpi.translate import retranslate as retranslate_ocpi
 
         return retranslate_ocpi(payload, context, config)
-    raise ValueError("mend the file and hand it over again: what went in already is not stored twice")
+    if isinstance(config.feed, HistoryFeed | RestPushFeed):
+        raise ValueError("mend the record and hand it over again: what went in already is not stored twice")
+    from ingestion.mapping import retranslate as retranslate_mapped
+
+    return retranslate_mapped(payload, context, config, known)

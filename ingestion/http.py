@@ -27,7 +27,7 @@ MAX_RETRY_AFTER_SECONDS = 10
 """What of a ``Retry-After`` is obeyed."""
 USER_AGENT = "chargeatlarge"
 
-_SHOWN_PARAMETERS = frozenset({"offset", "limit", "page"})
+_SHOWN_PARAMETERS = frozenset({"date_from", "offset", "limit", "page"})
 _PLAIN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
 """What may follow a redirect to another host."""
 _CHUNK_BYTES = 64 * 1024
@@ -158,7 +158,7 @@ class HttpTransport:
 
 
 def shown_url(url: str) -> str:
-    """A URL fit for messages: no user, no password, no fragment, of the query only the place in the list."""
+    """A URL fit for messages: no user, no password, no fragment, of the query only which part of the list."""
     try:
         parts = urlsplit(url)
         place = f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+PAYLOAD_LIMIT = 64_000
+"""Characters of a quarantined record, or of its context, that are kept. One that was cut cannot be read again."""
+
+_CUT = re.compile(r" \[cut: \d+ characters\]\Z")
+
+
+def cut(text: str) -> str:
+    """The text as it is kept: cut at ``PAYLOAD_LIMIT``, and then it says so."""
+    return text if len(text) <= PAYLOAD_LIMIT else text[:PAYLOAD_LIMIT] + f" [cut: {len(text)} characters]"
+
+
+def is_cut(text: str) -> bool:
+    """Whether `cut` has taken something away."""
+    return len(text) > PAYLOAD_LIMIT and _CUT.search(text) is not None
 
 
 class Outcome(StrEnum):
@@ -104,6 +120,10 @@ class Translated:
     statuses: dict[str, Status] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
     evse_count: int = 0
+    documents: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+    """Of an OCPI feed that pushes, every readable Location as it was sent: party, location id, object."""
+    other_count: int = 0
+    """Objects of parties that the feed's settings do not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +191,15 @@ class PolledFeed(Protocol):
 
     def close(self) -> None:
         """Give back connections."""
+        ...
+
+
+@runtime_checkable
+class DeltaFeed(PolledFeed, Protocol):
+    """A polled feed that can also be asked for less than everything."""
+
+    def poll_since(self, since: datetime) -> Poll:
+        """Ask for what changed since ``since``, when every EVSE's state was known; nothing may have. Raises ``FeedError``."""
         ...
 
 

@@ -24,10 +24,10 @@ Repeat = tuple[Key, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page as it was answered. ``keys`` identify its objects in order; ``body`` is kept to be read again."""
+    """One page as it was answered. ``keys`` identify its objects in order; ``body`` is there as long as it may have to be read again."""
 
     url: str
-    body: bytes
+    body: bytes | None
     sha256: bytes
     keys: tuple[Key, ...]
     etag: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,12 +11,12 @@ import psycopg
 from psycopg.rows import class_row
 
 from ingestion.config import CpoConfig
-from ingestion.model import KEPT, Translated
+from ingestion.model import KEPT, Translated, is_cut
 from ingestion.told import Change
 from ingestion.writer import Batch, Writer, Written
 
-Retranslate = Callable[[str, str | None, CpoConfig], Translated]
-"""Read a payload with its context again, by the feed's present settings. Raises ``ValueError`` when that can't be done."""
+Retranslate = Callable[[str, str | None, CpoConfig, Mapping[str, set[str]]], Translated]
+"""Read a payload with its context again, by the feed's present settings, given which EVSEs carry an id. Raises ``ValueError`` when that can't be done."""
 
 
 class NotReplayableError(Exception):
@@ -79,7 +79,9 @@ def find(
         ).fetchall()
 
 
-def explain(record: Record, config: CpoConfig, retranslate: Retranslate) -> Iterator[str]:
+def explain(
+    connection: psycopg.Connection, record: Record, config: CpoConfig, retranslate: Retranslate
+) -> Iterator[str]:
     """Say in lines what stood where and why it was not taken, and what reading it again would do now."""
     yield record.line
     seen = f"seen from {record.first_seen_at:%Y-%m-%d %H:%M:%S} to {record.last_seen_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -92,8 +94,10 @@ def explain(record: Record, config: CpoConfig, retranslate: Retranslate) -> Iter
         if text is not None:
             yield f"  {name}:"
             yield from (f"    {line}" for line in _pretty(text).splitlines())
+    with Writer(connection, config).batch() as batch:
+        known = batch.evses_by_id()
     try:
-        translated = _read_again(record, config, retranslate)
+        translated = _read_again(record, config, retranslate, known)
     except NotReplayableError as reason:
         yield f"  replay: {reason}"
         return
@@ -119,27 +123,30 @@ def replay(
     total = Written()
     for record in sorted(records, key=lambda record: (record.first_seen_at, record.quarantine_key)):
         try:
-            translated = _read_again(record, config, retranslate)
+            with writer.batch() as batch:
+                _replay(batch, record, config, retranslate)
+                resolve(connection, [record.quarantine_key], "replayed", now)
         except NotReplayableError as reason:
             report(f"{record.quarantine_key} stays: {reason}")
             continue
-        if translated.rejected and not translated.statuses:
-            rejected = translated.rejected[0]
-            report(f"{record.quarantine_key} stays: {rejected.field or 'record'}: {rejected.reason}")
-            continue
-        with writer.batch() as batch:
-            batch.add_assets(translated.assets, record.first_seen_at, is_whole_evse=False)
-            keys = batch.evse_keys()
-            unknown = [evse_ref for evse_ref in translated.statuses if evse_ref not in keys]
-            if unknown:
-                report(f"{record.quarantine_key} stays: nobody has described {', '.join(unknown)} yet")
-                continue
-            for evse_ref, (word, told_at) in translated.statuses.items():
-                _store(batch, record, keys[evse_ref], word, told_at)
-            resolve(connection, [record.quarantine_key], "replayed", now)
         report(f"{record.quarantine_key} replayed: {batch.written}")
         total += batch.written
     return total
+
+
+def _replay(batch: Batch, record: Record, config: CpoConfig, retranslate: Retranslate) -> None:
+    """Store what a record says. Raises ``NotReplayableError`` when it can't be taken."""
+    translated = _read_again(record, config, retranslate, batch.evses_by_id())
+    if translated.rejected and not translated.statuses:
+        rejected = translated.rejected[0]
+        raise NotReplayableError(f"{rejected.field or 'record'}: {rejected.reason}")
+    batch.add_assets(translated.assets, record.first_seen_at, is_whole_evse=False)
+    keys = batch.evse_keys()
+    unknown = [evse_ref for evse_ref in translated.statuses if evse_ref not in keys]
+    if unknown:
+        raise NotReplayableError(f"nobody has described {', '.join(unknown)} yet")
+    for evse_ref, (word, told_at) in translated.statuses.items():
+        _store(batch, record, keys[evse_ref], word, told_at)
 
 
 def resolve(connection: psycopg.Connection, keys: Iterable[int], resolution: str, now: datetime) -> int:
@@ -166,21 +173,23 @@ def _store(batch: Batch, record: Record, evse_key: int, word: str, told_at: date
     batch.add_changes(changes, is_seen_by_polls=True)
 
 
-def _read_again(record: Record, config: CpoConfig, retranslate: Retranslate) -> Translated:
+def _read_again(
+    record: Record, config: CpoConfig, retranslate: Retranslate, known: Mapping[str, set[str]]
+) -> Translated:
     if record.resolved_at is not None:
         raise NotReplayableError(f"it was {record.resolution} already")
     if record.reason.startswith(KEPT):
         raise NotReplayableError(
             "the record itself went in, only this field is missing or was replaced; nothing is to be replayed"
         )
-    if " [cut: " in record.payload[-60:]:
+    if is_cut(record.payload) or (record.context is not None and is_cut(record.context)):
         raise NotReplayableError("its payload was too long to be kept whole; wait for the feed to tell it again")
     try:
         told = json.loads(record.context or "{}").get("told")
         if told is not None:
             observed_at = told["observed_at"] and datetime.fromisoformat(told["observed_at"])
             return Translated((), {told["evse_ref"]: (told["status_word"], observed_at)}, ())
-        return retranslate(record.payload, record.context, config)
+        return retranslate(record.payload, record.context, config, known)
     except ValueError as error:
         raise NotReplayableError(f"it can't be read again: {error}") from error
 

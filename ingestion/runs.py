@@ -45,7 +45,7 @@ def import_waiting_files(cpo_id: str) -> list[Imported]:
 def collect_window(cpo_id: str, run_after: datetime, find_secret: FindSecret = secret) -> Totals:
     """Poll until the window ends, at least once. A retry polls what is left of it.
 
-    Raises ``NotPolledError``, and ``FeedError`` when no poll was answered in full.
+    Raises ``NotPolledError``, and ``FeedError`` when it polled and no poll was answered in full.
     """
     config = load_cpo(cpo_id, expand=True)
     if isinstance(config.feed, HistoryFeed):
@@ -58,6 +58,6 @@ def collect_window(cpo_id: str, run_after: datetime, find_secret: FindSecret = s
         make_feed=partial(open_polled, find_secret=find_secret),
     )
     log.info("%s: %s", cpo_id, totals)
-    if not totals.complete_polls:
+    if totals.failed_polls and not totals.complete_polls:
         raise FeedError(f"{cpo_id}: none of {totals.failed_polls} polls was answered in full; see above")
     return totals

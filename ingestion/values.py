@@ -8,14 +8,16 @@ import re
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 from zoneinfo import ZoneInfo
 
-MAX_PAYLOAD_BYTES = 64 * 1024
+MAX_DEPTH = 64
+"""How deep a body may be nested; objects of chargers are a dozen levels deep."""
 MAX_ID_LENGTH = 255
 """Ids of chargers have some dozen characters. This bound keeps a runaway text out of database indexes."""
-MAX_POWER_KW = 100_000
-"""More than any charger; a figure beyond is a slip of units and is not stored."""
+MAX_POWER_KW = 999_999
+"""What the warehouse has room for. A figure beyond is noted and left out; one that no charger has, but that fits, is kept and flagged there."""
 
 _PHASE_FACTORS = {"AC_1_PHASE": 1, "AC_2_PHASE": 2, "AC_3_PHASE": 3, "DC": 1}
 """Times volts (line to neutral) times amperes. AC_2_PHASE_SPLIT is left out: between which lines its voltage
@@ -26,17 +28,30 @@ _UNSTORABLE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+class TooDeepError(ValueError):
+    """No sensible body is nested like this."""
+
+
 def parse_json(body: bytes) -> Any:
     """Parse a body as UTF-8 JSON. Raises ``ValueError``.
 
     NUL and lone surrogates, which no database text can hold, become U+FFFD. ``NaN`` and ``Infinity``, which
-    are not JSON, become null rather than cost the whole answer.
+    are not JSON, become null rather than cost the whole answer. Of a key that stands twice in an object the last counts.
     """
-    try:
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=lambda _: None)
-        return storable(document) if _UNSTORABLE_ESCAPE.search(body) else document
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    if _depth(body) > MAX_DEPTH and _depth(_TEXT.sub(b"", body)) > MAX_DEPTH:
+        raise TooDeepError(f"is nested deeper than {MAX_DEPTH} levels")
+    document = json.loads(body.decode("utf-8-sig"), parse_constant=lambda _: None)
+    return storable(document) if _UNSTORABLE_ESCAPE.search(body) else document
+
+
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = [{"[": 1, "{": 1, "]": -1, "}": -1}.get(chr(byte), 0) for byte in range(256)]
+
+
+def _depth(body: bytes) -> int:
+    """How many brackets are open at most; those within texts count as well."""
+    return max(accumulate(map(_STEP.__getitem__, body.translate(None, _NO_BRACKETS))), default=0)
 
 
 def storable(value: Any) -> Any:
@@ -51,12 +66,8 @@ def storable(value: Any) -> Any:
 
 
 def payload_text(record: object) -> str:
-    """The record as JSON, at most ``MAX_PAYLOAD_BYTES``; a longer one is cut and says so."""
-    data = json.dumps(record, ensure_ascii=False, default=str).encode("utf-8", "replace")
-    if len(data) <= MAX_PAYLOAD_BYTES:
-        return data.decode("utf-8")
-    note = f" ... cut: {len(data)} bytes in all"
-    return data[: MAX_PAYLOAD_BYTES - len(note)].decode("utf-8", errors="ignore") + note
+    """The record as JSON, with its letters as they are."""
+    return json.dumps(record, ensure_ascii=False, default=str)
 
 
 def parse_timestamp(text: str, naive_time_zone: ZoneInfo) -> datetime:

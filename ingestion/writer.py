@@ -19,12 +19,9 @@ from psycopg.types.json import Jsonb
 
 from ingestion import statements
 from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
-from ingestion.model import KEPT, Asset, Contact, FeedError, Message, Outcome, Poll, Rejected, Told, reference
+from ingestion.model import KEPT, Asset, Contact, FeedError, Message, Outcome, Poll, Rejected, Told, cut, reference
 from ingestion.times import EARLIEST, FUTURE_SKEW
 from ingestion.told import Change, Life, Retold, changes_among, read_retold, write_retold
-
-PAYLOAD_LIMIT = 64_000
-"""Characters of a quarantined record that are kept; a longer one is cut, and says so."""
 
 NAME_LIMIT = 500
 """Characters of a quarantined record's place; the key that finds it again cannot hold much more."""
@@ -213,14 +210,16 @@ class Writer:
             batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail)])
         return batch.written
 
-    def last_complete(self, before: datetime) -> datetime | None:
-        """When the feed last told the state of every EVSE, by whichever collector."""
+    def last_complete(self, before: datetime, *, is_full: bool = False) -> datetime | None:
+        """When, within a day, the feed last told the state of every EVSE, by whichever collector; ``is_full``: by listing all of them."""
         row = self._connection.execute(
             """
             select max(contact_from) from raw.feed_contact
-            where feed_key = %s and outcome = 'complete' and contact_from < %s and contact_from > %s - interval '1 day'
+            where feed_key = %(feed_key)s and outcome = 'complete'
+                and contact_from < %(before)s and contact_from > %(before)s - interval '1 day'
+                and (body_sha256 is not null or not %(is_full)s)
             """,
-            (self.feed_key, before, before),
+            {"feed_key": self.feed_key, "before": before, "is_full": is_full},
         ).fetchone()
         self._connection.commit()
         return None if row is None else row[0]
@@ -663,18 +662,15 @@ class Batch:
             "copy incoming_rejected (source, record_ref, field, reason, payload, payload_sha256, context) from stdin"
         ) as copy:
             for record in rejected:
-                payload = record.payload
-                if len(payload) > PAYLOAD_LIMIT:
-                    payload = payload[:PAYLOAD_LIMIT] + f" [cut: {len(record.payload)} characters]"
                 copy.write_row(
                     (
                         _storable(record.source[:NAME_LIMIT]),
                         _storable(record.record_ref[:NAME_LIMIT]),
                         None if record.field is None else _storable(record.field[:NAME_LIMIT]),
-                        _storable(record.reason[:PAYLOAD_LIMIT]),
-                        _storable(payload),
+                        _storable(cut(record.reason)),
+                        _storable(cut(record.payload)),
                         hashlib.sha256(record.payload.encode("utf-8", "surrogatepass")).digest(),
-                        None if record.context is None else _storable(record.context[:PAYLOAD_LIMIT]),
+                        None if record.context is None else _storable(cut(record.context)),
                     )
                 )
         row = self._connection.execute(

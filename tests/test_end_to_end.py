@@ -126,7 +126,14 @@ def test_polling_a_live_feed_gives_what_the_polls_could_see(clock: FastClock, mo
 
         def make_feed(asked: CpoConfig) -> Recording:
             # Five polls lost are a gap of six minutes; three are no gap.
-            made.append(Recording(OcpiPull(asked, "secret-token"), clock, source, (range(40, 45), range(70, 73))))
+            made.append(
+                Recording(
+                    OcpiPull(asked, asked.feed.versions_url, "secret-token"),
+                    clock,
+                    source,
+                    (range(40, 45), range(70, 73)),
+                )
+            )
             return made[-1]
 
         totals = collect(config, seconds=60 * 100, report=lambda line: None, clock=clock, make_feed=make_feed)

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from ingestion.http import Answer, HttpTransport, shown_url
 from ingestion.model import FeedError
-from ingestion.values import parse_json
+from ingestion.ocpi.versions import DIALECTS
+from ingestion.values import TooDeepError, parse_json
 
 
 class EndpointLostError(FeedError):
@@ -19,16 +20,22 @@ class EndpointLostError(FeedError):
     date."""
 
 
+class RefusedError(FeedError):
+    """The envelope tells of a failure."""
+
+
 def clean_token(token: str) -> str:
     """The token without the blanks and line ends around it."""
     return token.strip()
 
 
-def token_spellings(token: str) -> tuple[str, ...]:
-    """How a token may stand in the header: base64 as since 2.2, then raw as in 2.1.1 and as many still do."""
+def token_spellings(token: str, version: str) -> tuple[str, ...]:
+    """How a token may stand in the header: as the version has it, then as others do."""
     encoded = base64.b64encode(token.encode("utf-8")).decode("ascii")
     # A raw token of other characters cannot stand in a header.
-    return (encoded, token) if token.isascii() and token.isprintable() else (encoded,)
+    if not (token.isascii() and token.isprintable()):
+        return (encoded,)
+    return (token, encoded) if DIALECTS[version].is_token_raw else (encoded, token)
 
 
 class OcpiClient:
@@ -38,7 +45,8 @@ class OcpiClient:
         self._transport = transport
         self._versions_url = versions_url
         self._version = version
-        self._spellings = list(token_spellings(token))
+        self._spellings = list(token_spellings(token, version))
+        transport.add_secrets((token, *self._spellings))
 
     def get(self, url: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Ask for one URL; the answer's status is 200 or 304.
@@ -57,9 +65,8 @@ class OcpiClient:
                     "X-Correlation-ID": str(uuid4()),
                 },
             )
-            if answer.status != 401:
-                self._spellings.remove(spelling)
-                self._spellings.insert(0, spelling)
+            if answer.status not in (401, 403):
+                self._prefer(spelling)
                 break
         if answer.status in (200, 304):
             return answer
@@ -77,14 +84,19 @@ class OcpiClient:
         where = f"GET {self.shown(url)}"
         try:
             envelope = parse_json(body)
-        except ValueError:
-            raise FeedError(f"{where}: the body is not JSON, or cut short ({len(body)} bytes)") from None
+        except ValueError as error:
+            problem = str(error) if isinstance(error, TooDeepError) else _what_it_is(body)
+            raise FeedError(f"{where}: the body {problem} ({len(body)} bytes)") from None
         if not isinstance(envelope, dict) or "status_code" not in envelope:
+            if isinstance(envelope, list) or (isinstance(envelope, dict) and "items" in envelope):
+                raise FeedError(
+                    f"{where}: Locations without the envelope of OCPI: a feed of kind rest_pull reads such a list"
+                )
             raise FeedError(f"{where}: no OCPI answer (status_code is missing)")
         code = envelope["status_code"]
         if not re.fullmatch(r"1\d{3}", str(code), re.ASCII):
             said = self._transport.redact(f"{code} {envelope.get('status_message') or ''}".strip()[:200])
-            raise FeedError(f"{where}: HTTP 200, but OCPI status_code {said}")
+            raise RefusedError(f"{where}: HTTP 200, but OCPI status_code {said}")
         return envelope.get("data")
 
     def locations_url(self) -> str:
@@ -96,18 +108,35 @@ class OcpiClient:
             raise FeedError(f"GET {self.shown(self._versions_url)}: offers {names}; not version {self._version}")
         details_url = self._follow(self._versions_url, offered[self._version])
         for endpoint in self._list(details_url, "endpoints"):
-            role = str(endpoint.get("role") or "SENDER").upper()
-            if endpoint.get("identifier") == "locations" and role == "SENDER":
+            is_sender = not DIALECTS[self._version].has_roles or (
+                str(endpoint.get("role") or "SENDER").strip().upper() == "SENDER"
+            )
+            if endpoint.get("identifier") == "locations" and is_sender:
                 return self._follow(details_url, endpoint.get("url"))
-        raise FeedError(f"GET {self.shown(details_url)}: no locations endpoint with role SENDER")
+        role = " with role SENDER" if DIALECTS[self._version].has_roles else ""
+        raise FeedError(f"GET {self.shown(details_url)}: no locations endpoint{role}")
 
     def shown(self, url: str) -> str:
         """A URL fit for messages."""
         return self._transport.redact(shown_url(url))
 
+    def _prefer(self, spelling: str) -> None:
+        self._spellings.remove(spelling)
+        self._spellings.insert(0, spelling)
+
     def _list(self, url: str, key: str | None) -> list[dict[str, Any]]:
         """The list of objects that a discovery answer holds, in its data or under ``key`` of it."""
-        data = self.data(url, self.get(url).body)
+        try:
+            data = self.data(url, self.get(url).body)
+        except RefusedError as refused:
+            # Some refuse a token with HTTP 200: does the other spelling help?
+            if len(self._spellings) == 1:
+                raise
+            self._prefer(self._spellings[1])
+            try:
+                data = self.data(url, self.get(url).body)
+            except FeedError:
+                raise refused from None
         entries = data.get(key) if key and isinstance(data, dict) else data
         if not isinstance(entries, list):
             raise FeedError(f"GET {self.shown(url)}: no list of {key or 'versions'}")
@@ -133,3 +162,12 @@ class OcpiClient:
                 raise FeedError(f"GET {self.shown(base)}: {self.shown(followed)} would send the token in clear")
             return urlunsplit(("https", ours.netloc, parts.path, parts.query, ""))
         return followed
+
+
+def _what_it_is(body: bytes) -> str:
+    """What a body that cannot be read as JSON looks like."""
+    if not body.strip():
+        return "is empty"
+    if body.lstrip().startswith(b"<"):
+        return "is HTML or XML, not JSON"
+    return "is not JSON, or cut short"

@@ -1,4 +1,4 @@
-"""What an OCPI 2.2.1 object must have for us, and what it may have.
+"""What an OCPI object must have for us, and what it may have.
 
 Lenient: only what gives an object its identity and state is essential. An optional field that cannot be read
 is dropped with a note and the object stays; an object without an essential field is rejected alone. Unknown
@@ -7,6 +7,7 @@ words stay as they are, unknown fields are passed over.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -76,6 +77,7 @@ class Location(_Lenient):
     coordinates: dict[str, Any] | None = None
     time_zone: str | None = None
     parking_type: str | None = None
+    type: str | None = None
     publish: bool | None = None
     operator: dict[str, Any] | None = None
     evses: list[Any] | None = None
@@ -91,12 +93,18 @@ class Findings:
     source: str
     rejected: list[Rejected] = field(default_factory=list)
 
-    def reject(self, record_ref: str, field: str | None, reason: str, record: object) -> None:
-        """Keep a record (or the part of it that is wrong) as text, with the reason."""
-        self.rejected.append(Rejected(self.source, record_ref[:_MAX_REF_LENGTH], field, reason, payload_text(record)))
+    def reject(
+        self, record_ref: str, field: str | None, reason: str, record: object, context: str | None = None
+    ) -> None:
+        """Keep a record (or the part of it that is wrong) as text, with the reason and what stood around it."""
+        self.rejected.append(
+            Rejected(self.source, record_ref[:_MAX_REF_LENGTH], field, reason, payload_text(record), context)
+        )
 
-    def read(self, model: type[Model], raw: object, record_ref: str, path: str = "") -> Model | None:
-        """Read one object. ``path`` is its place in the record, ending in a dot (``evses[0].``).
+    def read(
+        self, model: type[Model], raw: object, record_ref: str, path: str = "", around: Callable[[], str] | None = None
+    ) -> Model | None:
+        """Read one object. ``path`` is its place in the record, ending in a dot (``evses[0].``); ``around`` gives the context of a rejected one.
 
         Fields that are not essential and wrong are dropped and noted. ``None``: the object was rejected.
         """
@@ -108,11 +116,11 @@ class Findings:
                 for finding in error.errors(include_url=False, include_input=False)
             }
         if not isinstance(raw, dict):
-            self.reject(record_ref, path.rstrip(".") or None, "not an object", raw)
+            self.reject(record_ref, path.rstrip(".") or None, "not an object", raw, around and around())
             return None
         for name, message in problems.items():
             if name in model.essential:
-                self.reject(record_ref, path + name, message, raw)
+                self.reject(record_ref, path + name, message, raw, around and around())
                 return None
         for name, message in problems.items():
             self.reject(record_ref, path + name, f"kept without this field: {message}", raw.get(name))

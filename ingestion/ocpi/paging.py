@@ -6,9 +6,9 @@ than the limit asked for proves nothing, as servers cap pages without saying so.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from ingestion.model import FeedError
@@ -23,10 +23,15 @@ def read_list(
     endpoint: str,
     shown: Callable[[str], str],
     known_repeats: frozenset[Repeat] = frozenset(),
+    *,
+    may_be_empty: bool = False,
 ) -> Listing:
-    """Read all objects of ``endpoint``. Raises ``FeedError`` unless all were read. ``known_repeats`` are those of the last poll."""
+    """Read all objects of ``endpoint``. Raises ``FeedError`` unless all were read. ``known_repeats`` are those of the last poll.
+
+    ``may_be_empty``: an empty list is an answer, also without ``X-Total-Count: 0``.
+    """
     listing = read_passes(fetch, with_place(endpoint, 0), lambda: _following(endpoint, shown), shown, known_repeats)
-    if listing.total is None and not any(page.keys for page in listing.pages):
+    if not may_be_empty and listing.total is None and not any(page.keys for page in listing.pages):
         raise FeedError(f"GET {shown(endpoint)}: an empty list without X-Total-Count: 0 may be a failure")
     return listing
 
@@ -52,6 +57,14 @@ def _following(endpoint: str, shown: Callable[[str], str]) -> Following:
         return None if is_end else with_place(endpoint, count)
 
     return following
+
+
+def changed_since(endpoint: str, date_from: datetime) -> str:
+    """The endpoint's URL, asking for what was updated at ``date_from`` or later."""
+    parts = urlsplit(endpoint)
+    query = [pair for pair in parse_qsl(parts.query, keep_blank_values=True) if pair[0] != "date_from"]
+    query.append(("date_from", f"{date_from.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
 
 
 def with_place(endpoint: str, offset: int) -> str:
@@ -85,7 +98,7 @@ def object_keys(items: Sequence[object]) -> tuple[Key, ...]:
     """What tells the objects of a page apart: party and id where they can be read, else the whole object."""
     keys = []
     for item in items:
-        key: Key = ("", json.dumps(item, sort_keys=True))
+        key: Key
         if isinstance(item, dict) and isinstance(item.get("id"), str | int):
             names = ("country_code", "party_id", "id")
             key = tuple(str(item.get(name, "")).strip().casefold() for name in names)

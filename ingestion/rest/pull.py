@@ -201,6 +201,7 @@ class PulledList:
         for page in listing.pages:
             items = self._parsed.get(page.sha256)
             if items is None:
+                assert page.body is not None
                 items = self._items(page.url, self._document(page.url, page.body))
             for key, item in zip(page.keys, items, strict=True):
                 if not (listing.is_merged and key in met):

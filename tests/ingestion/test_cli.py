@@ -87,7 +87,7 @@ def test_files_are_imported_and_what_was_refused_can_be_read(
 
     assert main(["quarantine", "--cpo", "wattle"]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert "wattle  changes.csv record 2 observed_at: 'last Tuesday' is not an ISO 8601 time" in first
+    assert "wattle  open  changes.csv record 2 observed_at: 'last Tuesday' is not an ISO 8601 time" in first
     assert '"status": "charging"' in second
     for arguments, lines in ((["--cpo", "mulga"], 0), ([], 2), (["--most", "0"], 0)):
         assert main(["quarantine", *arguments]) == 0

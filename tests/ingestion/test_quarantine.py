@@ -33,16 +33,16 @@ def bad(evse_id: str, word: str) -> Rejected:
     return Rejected("/list", f"S1/{evse_id}", "status", "is not read", json.dumps({"id": evse_id, "word": word}))
 
 
-def reads_all(payload: str, context: str | None, config: CpoConfig) -> Translated:
+def reads_all(payload: str, context: str | None, config: CpoConfig, known: object) -> Translated:
     record = json.loads(payload)
     return Translated((asset(record["id"]),), {reference("S1", record["id"]): (record["word"], None)}, ())
 
 
-def reads_none(payload: str, context: str | None, config: CpoConfig) -> Translated:
+def reads_none(payload: str, context: str | None, config: CpoConfig, known: object) -> Translated:
     return Translated((), {}, (bad("A", "X"),))
 
 
-def refuses(payload: str, context: str | None, config: CpoConfig) -> Translated:
+def refuses(payload: str, context: str | None, config: CpoConfig, known: object) -> Translated:
     raise ValueError("no way")
 
 

@@ -50,7 +50,7 @@ def main() -> None:
         process = multiprocessing.Process(target=_serve, args=(theirs, evse_count, page_cap), daemon=True)
         process.start()
         url, size = ours.recv()
-        feed = OcpiPull(pull_config(url), "token", HttpTransport())
+        feed = OcpiPull(pull_config(url), f"{url}/ocpi/versions", "token", HttpTransport())
         print(f"{evse_count} EVSEs, {size / 1e6:.1f} MB, {'one page' if page_cap > 1e6 else 'pages of 100'}")
         for name in ("first", "unchanged", "changed", "unchanged again"):
             if name == "changed":

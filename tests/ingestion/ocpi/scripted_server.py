@@ -108,18 +108,27 @@ LOCATIONS = "/ocpi/cpo/2.2.1/locations"
 
 
 class OcpiScript:
-    """A well-behaved OCPI 2.2.1 sender of ``items``; tests turn its knobs or wrap `page`."""
+    """A well-behaved OCPI sender of ``items``; tests turn its knobs or wrap `page`."""
 
     def __init__(
-        self, items: list[dict[str, Any]], page_cap: int = 50, *, total: bool = True, link: bool = True
+        self,
+        items: list[dict[str, Any]],
+        page_cap: int = 50,
+        *,
+        total: bool = True,
+        link: bool = True,
+        version: str = "2.2.1",
     ) -> None:
         self.items = items
+        self.version = version
+        self.path = LOCATIONS.replace("2.2.1", version)
         self.page_cap = page_cap
         self.total = total
         self.link = link
         self.etags = False
         self.headers_on_304 = True
         self.authorizations: set[str] | None = None
+        self.refusal = Reply(b"who?", 401)
         self.before_page: Callable[[Request], None] = lambda _: None
         self.after_page: Callable[[Request, Reply], Reply] = lambda _, reply: reply
         self._clock = itertools.count()
@@ -129,44 +138,49 @@ class OcpiScript:
         """Take the three addresses of a server."""
         self._url = server.url
         server.routes["/ocpi/versions"] = self._guarded(
-            lambda _: envelope([{"version": v, "url": f"{self._url}/ocpi/{v}"} for v in ("2.1.1", "2.2.1")])
+            lambda _: envelope([{"version": v, "url": f"{self._url}/ocpi/{v}"} for v in ("2.1.1", "2.2.1", "2.3.0")])
         )
-        server.routes["/ocpi/2.2.1"] = self._guarded(
-            lambda _: envelope(
-                {
-                    "version": "2.2.1",
-                    "endpoints": [
-                        {"identifier": "credentials", "role": "SENDER", "url": f"{self._url}/no"},
-                        {"identifier": "locations", "role": "RECEIVER", "url": f"{self._url}/no"},
-                        {"identifier": "locations", "role": "SENDER", "url": f"{self._url}{LOCATIONS}"},
-                    ],
-                }
-            )
+        endpoints = [
+            {"identifier": "credentials", "role": "SENDER", "url": f"{self._url}/no"},
+            {"identifier": "locations", "role": "RECEIVER", "url": f"{self._url}/no"},
+            {"identifier": "locations", "role": "SENDER", "url": f"{self._url}{self.path}"},
+        ]
+        if self.version == "2.1.1":
+            endpoints = [
+                {"identifier": "credentials", "url": f"{self._url}/no"},
+                {"identifier": "locations", "url": f"{self._url}{self.path}"},
+            ]
+        server.routes[f"/ocpi/{self.version}"] = self._guarded(
+            lambda _: envelope({"version": self.version, "endpoints": endpoints})
         )
-        server.routes[LOCATIONS] = self._guarded(self.page)
+        server.routes[self.path] = self._guarded(self.page)
         return self
 
     def _guarded(self, route: Route) -> Route:
         def guarded(request: Request) -> Reply:
             allowed = self.authorizations
             if allowed is not None and request.headers.get("Authorization") not in allowed:
-                return Reply(b"who?", 401)
+                return self.refusal
             return route(request)
 
         return guarded
 
     def page(self, request: Request) -> Reply:
-        """One page, by offset and limit."""
+        """One page, by offset, limit and date_from."""
         self.before_page(request)
+        date_from = request.query.get("date_from", "")
+        items = [item for item in self.items if not date_from or str(item.get("last_updated", "")) >= date_from]
         offset, limit = int(request.query["offset"]), min(int(request.query["limit"]), self.page_cap)
         if self.page_cap >= 10**6:
             limit = self.page_cap
-        part = self.items[offset : offset + limit]
+        part = items[offset : offset + limit]
         reply = envelope(part, timestamp=f"2026-01-01T00:00:{next(self._clock) % 60:02}Z")
         if self.total:
-            reply.headers["X-Total-Count"] = str(len(self.items))
-        if self.link and offset + limit < len(self.items):
-            following = f"{self._url}{LOCATIONS}?offset={offset + limit}&limit={limit}"
+            reply.headers["X-Total-Count"] = str(len(items))
+        if self.link and offset + limit < len(items):
+            following = f"{self._url}{self.path}?offset={offset + limit}&limit={limit}"
+            if date_from:
+                following += f"&date_from={date_from}"
             reply.headers["Link"] = f'<{following}>; rel="next"'
         if self.etags:
             etag = f'"{hash(json.dumps(part))}"'

@@ -38,7 +38,8 @@ def pull(server: ScriptedServer) -> Iterator[Make]:
     made: list[OcpiPull] = []
 
     def make(token: str = TOKEN, **settings: Any) -> OcpiPull:
-        made.append(OcpiPull(pull_config(server.url, **settings), token, HttpTransport(backoff_seconds=0)))
+        config = pull_config(server.url, **settings)
+        made.append(OcpiPull(config, f"{server.url}/ocpi/versions", token, HttpTransport(backoff_seconds=0)))
         return made[-1]
 
     yield make
@@ -118,11 +119,11 @@ def test_rejected_objects_name_the_path_they_came_from(server: ScriptedServer, p
 
 def test_an_empty_secret_and_another_kind_of_feed_are_refused(server: ScriptedServer) -> None:
     with pytest.raises(ConfigError, match="ABC_TOKEN is empty"):
-        OcpiPull(pull_config(server.url), " \n")
+        OcpiPull(pull_config(server.url), server.url, " \n")
     history = {"cpo_id": "abc", "name": "ABC"}
     history_feed = {"kind": "history", "status_profile": "history", "liveness_seconds": 300}
     with pytest.raises(ConfigError, match="history"):
-        OcpiPull(CpoConfig.model_validate(history | {"feed": history_feed}), TOKEN)
+        OcpiPull(CpoConfig.model_validate(history | {"feed": history_feed}), server.url, TOKEN)
 
 
 def test_zones_in_the_settings_must_exist() -> None:
@@ -663,11 +664,23 @@ def test_data_that_is_no_list_is_an_error(server: ScriptedServer, pull: Make, da
         pull().poll()
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"5", b'{"data": []}'])
-def test_a_body_that_is_no_ocpi_answer_is_an_error(server: ScriptedServer, pull: Make, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"", "the body is empty"),
+        (b" <!DOCTYPE html><html>", "the body is HTML or XML, not JSON"),
+        (b"{'a': 1}", "the body is not JSON, or cut short"),
+        (b"5", "no OCPI answer"),
+        (b'{"data": []}', "no OCPI answer"),
+        (b'[{"id": "L1"}]', "a feed of kind rest_pull reads such a list"),
+        (b'{"next": "/page2", "items": [{"id": "L1"}]}', "a feed of kind rest_pull reads such a list"),
+        (b'{"data":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "the body is nested deeper than 64 levels"),
+    ],
+)
+def test_a_body_that_is_no_ocpi_answer_is_an_error(server: ScriptedServer, pull: Make, body: bytes, what: str) -> None:
     script = OcpiScript(locations(2)).mount(server)
     script.after_page = lambda _, reply: Reply(body, 200, reply.headers)
-    with pytest.raises(FeedError, match=r"not JSON|no OCPI answer"):
+    with pytest.raises(FeedError, match=what):
         pull().poll()
 
 
