@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -160,19 +161,8 @@ class Writer:
 
         ``is_contact``: their arrival proves contact; otherwise the stretch in which they came is written by `write_stretch`.
         """
-        messages = list(messages)
         with self.batch() as batch:
-            if is_contact and messages:
-                arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
-                batch.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
-                for at in arrivals:
-                    batch.live_on(at, at)
-            for message, received_at in messages:
-                batch.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
-                batch.add_rejected(message.rejected, received_at)
-            batch.add_told(
-                (told, message.source, received_at) for message, received_at in messages for told in message.told
-            )
+            batch.add_messages(messages, is_contact=is_contact)
         return batch.written
 
     def write_stretch(
@@ -462,6 +452,63 @@ class Batch:
             changes.append(row)
             latest[key] = (word, observed_at)
         self.add_changes(changes)
+
+    def add_messages(self, messages: Iterable[tuple[Message, datetime]], *, is_contact: bool = True) -> None:
+        """Store messages, each with the time at which it was received; ``is_contact`` as of `Writer.write_messages`."""
+        messages = list(messages)
+        if is_contact and messages:
+            arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
+            self.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
+            for at in arrivals:
+                self.live_on(at, at)
+        for message, received_at in messages:
+            self.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
+            self.add_rejected(message.rejected, received_at)
+        self.add_told((told, message.source, received_at) for message, received_at in messages for told in message.told)
+
+    def known_evses(self, evse_refs: Iterable[str]) -> set[str]:
+        """Which of these identities somebody has described."""
+        rows = self._connection.execute(
+            "select evse_ref from raw.evse where feed_key = %s and evse_ref = any(%s)",
+            (self._feed_key, list(evse_refs)),
+        )
+        return {evse_ref for (evse_ref,) in rows}
+
+    def documents(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+        """The Locations that are kept of these places (party and location id, each as of `reference`)."""
+        wanted = list(set(places))
+        if not wanted:
+            return {}
+        rows = self._connection.execute(
+            """
+            select kept.party, kept.location_ref, kept.document
+            from raw.ocpi_location as kept
+            inner join unnest(%s::text[], %s::text[]) as wanted (party, location_ref) using (party, location_ref)
+            where kept.feed_key = %s
+            """,
+            ([party for party, _ in wanted], [location_ref for _, location_ref in wanted], self._feed_key),
+        )
+        return {(party, location_ref): document for party, location_ref, document in rows}
+
+    def receipt(self, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """SHA-256 of the request that was answered under this key, and the answer."""
+        row = self._connection.execute(
+            "select request_sha256, response from raw.push_receipt where feed_key = %s and idempotency_key = %s",
+            (self._feed_key, idempotency_key),
+        ).fetchone()
+        return None if row is None else (bytes(row[0]), row[1])
+
+    def keep_receipt(
+        self, idempotency_key: str, request_sha256: bytes, response: dict[str, Any], received_at: datetime
+    ) -> None:
+        """Keep the answer to a request for as long as somebody may ask again."""
+        self._connection.execute(
+            """
+            insert into raw.push_receipt (feed_key, idempotency_key, request_sha256, response, received_at)
+            values (%s, %s, %s, %s, %s)
+            """,
+            (self._feed_key, idempotency_key, request_sha256, Jsonb(response), received_at),
+        )
 
     def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:
         """Keep Locations as they are now (party, location id, object)."""
