@@ -226,7 +226,10 @@ class Writer:
 
 
 class Batch:
-    """The statements of one transaction. Made by `Writer.batch`."""
+    """The statements of one transaction. Made by `Writer.batch`.
+
+    Its temporary tables stay with the connection, empty, so that a small transaction does not pay for making and planning them anew.
+    """
 
     def __init__(
         self, connection: psycopg.Connection, feed_key: int, status_profile: str, liveness_seconds: int
@@ -290,10 +293,10 @@ class Batch:
             return
         self._connection.execute(
             """
-            create temporary table incoming_asset (
+            create temporary table if not exists incoming_asset (
                 position integer, site_ref text, charger_ref text, evse_ref text, connector_ref text,
                 valid_from timestamptz, document jsonb, content_sha256 bytea
-            ) on commit drop
+            ) on commit delete rows
             """
         )
         with self._connection.cursor().copy(
@@ -344,7 +347,7 @@ class Batch:
                 statements.UNLIST_CONNECTORS, {"feed_key": self._feed_key, "received_at": received_at}
             )
             self.written.assets += unlisted.rowcount
-        self._connection.execute("drop table incoming_asset")
+        self._connection.execute("delete from incoming_asset")
 
     def add_states(
         self,
@@ -567,10 +570,10 @@ class Batch:
             create temporary table if not exists incoming_change (
                 position integer generated always as identity, evse_key integer, observed_at timestamptz,
                 status_word text, received_at timestamptz, source_updated_at timestamptz
-            ) on commit drop
+            ) on commit delete rows
             """
         )
-        self._connection.execute("truncate incoming_change restart identity")
+        self._connection.execute("delete from incoming_change")
         with self._connection.cursor().copy(
             "copy incoming_change (evse_key, observed_at, status_word, received_at, source_updated_at) from stdin"
         ) as copy:
@@ -618,13 +621,13 @@ class Batch:
 
     def _keep_what_polls_told(self) -> None:
         self._connection.execute(
-            "create temporary table later_poll (contact_from timestamptz primary key, received_at timestamptz)"
-            " on commit drop"
+            "create temporary table if not exists later_poll (contact_from timestamptz primary key, received_at timestamptz)"
+            " on commit delete rows"
         )
         polls = self._connection.execute(statements.INSERT_LATER_POLLS, {"feed_key": self._feed_key})
         if polls.rowcount:
             self._connection.execute(statements.REPEAT_WHAT_POLLS_TOLD)
-        self._connection.execute("drop table later_poll")
+        self._connection.execute("delete from later_poll")
 
     def add_contacts(self, contacts: Iterable[Contact]) -> None:
         """Store contacts; one that is known already adds nothing."""
@@ -633,10 +636,10 @@ class Batch:
             create temporary table if not exists incoming_contact (
                 contact_from timestamptz, contact_until timestamptz, outcome text, evse_count integer,
                 body_sha256 bytea, detail text, received_at timestamptz
-            ) on commit drop
+            ) on commit delete rows
             """
         )
-        self._connection.execute("truncate incoming_contact")
+        self._connection.execute("delete from incoming_contact")
         with self._connection.cursor().copy("copy incoming_contact from stdin") as copy:
             for contact in contacts:
                 copy.write_row(
@@ -675,10 +678,10 @@ class Batch:
             create temporary table if not exists incoming_rejected (
                 position integer generated always as identity, source text, record_ref text, field text, reason text,
                 payload text, payload_sha256 bytea, context text
-            ) on commit drop
+            ) on commit delete rows
             """
         )
-        self._connection.execute("truncate incoming_rejected restart identity")
+        self._connection.execute("delete from incoming_rejected")
         with self._connection.cursor().copy(
             "copy incoming_rejected (source, record_ref, field, reason, payload, payload_sha256, context) from stdin"
         ) as copy:
