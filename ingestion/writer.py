@@ -267,17 +267,21 @@ class Batch:
         )
         return dict(rows.fetchall())
 
-    def evses_by_id(self) -> dict[str, set[str]]:
-        """Case-folded ``evse_id`` to the identities that carry it."""
+    def evses_by_id(self, evse_ids: Iterable[str] | None = None) -> dict[str, set[str]]:
+        """Case-folded ``evse_id`` to the identities that carry it; of all EVSEs, or of ``evse_ids`` alone."""
         found: dict[str, set[str]] = {}
         rows = self._connection.execute(
             """
             select distinct lower(trim(asset.evse_id)), evse.evse_ref
             from raw.asset_version as asset
             inner join raw.evse as evse on evse.evse_key = asset.evse_key
-            where asset.feed_key = %s
+            where asset.feed_key = %(feed_key)s
+                and (%(evse_ids)s::text[] is null or lower(trim(asset.evse_id)) = any(%(evse_ids)s))
             """,
-            (self._feed_key,),
+            {
+                "feed_key": self._feed_key,
+                "evse_ids": None if evse_ids is None else [evse_id.strip().lower() for evse_id in evse_ids],
+            },
         )
         for evse_id, evse_ref in rows:
             found.setdefault(evse_id.casefold(), set()).add(evse_ref)

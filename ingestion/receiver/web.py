@@ -56,16 +56,17 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise BodyTooLargeError
-    body = b""
+    body = bytearray()
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
             raise SenderGoneError
-        body += event.get("body", b"")
+        part: bytes = event.get("body", b"")
+        body += part
         if len(body) > MAX_BODY_BYTES:
             raise BodyTooLargeError
         if not event.get("more_body"):
-            return body
+            return bytes(body)
 
 
 def parse_body(body: bytes) -> Any:
