@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ import psycopg
 
 from ingestion.config import CpoConfig, OcpiPushFeed
 from ingestion.model import Message, reference
+from ingestion.receiver.recent import Recent
 from ingestion.writer import Batch, Writer
 from warehouse.connection import Role, WarehouseNotFoundError, connect
 
@@ -45,13 +47,23 @@ class UnavailableError(Exception):
 class Job(Protocol):
     """One request that is to be written."""
 
-    received_at: datetime
-    size: int
-    """Bytes that it holds while it waits."""
-    places: tuple[Place, ...]
-    """Locations that it reads or changes."""
-    is_contact: bool
-    """Whether it shows that the sender speaks to us of its EVSEs."""
+    @property
+    def received_at(self) -> datetime: ...
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        ...
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Locations that it reads or changes."""
+        ...
+
+    @property
+    def is_contact(self) -> bool:
+        """Whether it shows that the sender speaks to us of its EVSEs."""
+        ...
 
     def take(self, batch: Batch, documents: Documents) -> tuple[Message | None, Any]:
         """What is to be stored, and the answer; runs within the transaction, and again if that fails."""
@@ -77,6 +89,7 @@ class Committer:
         self._connection: psycopg.Connection | None = None
         self._writers: dict[str, tuple[CpoConfig, Writer]] = {}
         self._last_spoke: dict[str, datetime] = {}
+        self._recent: defaultdict[str, Recent] = defaultdict(Recent)
         self._missed: set[str] = set()
         self._waiting: list[_Waiting] = []
         self._bytes = 0
@@ -149,7 +162,7 @@ class Committer:
         try:
             writer = self._writer(config)
             with writer.batch() as batch:
-                answers = _fill(writer, batch, jobs)
+                answers, messages = _fill(writer, batch, jobs, self._recent[config.cpo_id])
                 if spoke_at and self._may_have_missed_some(config, spoke_at[0]):
                     writer.ask_for_full_list(spoke_at[0])
         except WarehouseNotFoundError as error:
@@ -160,6 +173,7 @@ class Committer:
                 self._disconnect()
                 raise UnavailableError("the database does not answer") from error
             raise
+        self._recent[config.cpo_id].remember(messages)
         if spoke_at:
             self._last_spoke[config.cpo_id] = spoke_at[-1]
             self._missed.discard(config.cpo_id)
@@ -200,8 +214,10 @@ class Committer:
         self._loop.call_soon_threadsafe(resolve)
 
 
-def _fill(writer: Writer, batch: Batch, jobs: list[Job]) -> list[Any]:
-    """Write the jobs within the transaction; return their answers."""
+def _fill(
+    writer: Writer, batch: Batch, jobs: list[Job], recent: Recent
+) -> tuple[list[Any], list[tuple[Message, datetime]]]:
+    """Write the jobs within the transaction; return their answers and messages."""
     documents = batch.documents(place for job in jobs for place in job.places)
     before = dict(documents)
     messages, answers = [], []
@@ -210,14 +226,14 @@ def _fill(writer: Writer, batch: Batch, jobs: list[Job]) -> list[Any]:
         answers.append(answer)
         if message is not None:
             messages.append((message, job.received_at))
-    batch.add_messages(messages)
+    batch.add_messages(recent.with_overtaken(messages))
     batch.keep_documents(
         [(*place, document) for place, document in documents.items() if document is not before.get(place)],
         jobs[-1].received_at,
     )
     for job in jobs:
         job.finish(writer)
-    return answers
+    return answers, messages
 
 
 @dataclass(slots=True)

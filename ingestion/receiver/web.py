@@ -32,7 +32,7 @@ RETRY_AFTER_SECONDS = 5
 REFRESH_SECONDS = 2.0
 """Time between looks into the table of tokens: a token that was revoked is good for no longer than this."""
 
-_MISS_SECONDS = 0.5
+_MISS_SECONDS = 0.2
 _USE_SECONDS = 60.0
 
 Returned = TypeVar("Returned")
@@ -121,9 +121,11 @@ class Tokens:
             await self.refresh()
             await asyncio.sleep(REFRESH_SECONDS)
 
-    async def refresh(self) -> None:
-        """Look now; what was known stays when the database does not answer."""
+    async def refresh(self, unless_since: float = float("inf")) -> None:
+        """Look now, unless somebody has looked since; what was known stays when the database does not answer."""
         async with self._lock:
+            if self._looked_at >= unless_since:
+                return
             used, self._used = self._used, {}
             is_time = time.monotonic() - self._noted_at > _USE_SECONDS
             try:
@@ -150,9 +152,11 @@ class Tokens:
             if scheme.casefold() not in ("token", "bearer"):
                 return None
             grant = access.find_grant(presented, self._grants, now)
-            if grant is None and time.monotonic() - self._looked_at > _MISS_SECONDS:
-                # It may have been issued a moment ago.
-                await self.refresh()
+            if grant is None:
+                # It may have been issued a moment ago. However many are wrong, the table is not asked more often.
+                asked_at = time.monotonic()
+                await asyncio.sleep(max(0.0, _MISS_SECONDS - (asked_at - self._looked_at)))
+                await self.refresh(asked_at)
                 grant = access.find_grant(presented, self._grants, now)
             if grant is None:
                 return None

@@ -168,3 +168,79 @@ def patch_of(status: str, at: datetime) -> dict[str, str]:
 def dumps(value: object) -> bytes:
     """JSON as it is sent."""
     return json.dumps(value).encode()
+
+
+class Platform(httpx.Client):
+    """A CPO's platform that calls the receiver with its token."""
+
+    def __init__(self, url: str, cpo_id: str, token: str, scheme: str = "Token") -> None:
+        self.cpo_id = cpo_id
+        super().__init__(base_url=url, headers={"Authorization": f"{scheme} {token}"}, timeout=30)
+
+    def push(self, method: str, path: str, body: object) -> tuple[int, int]:
+        """Send an object to a path below the Locations of AU*ABC; return HTTP status and OCPI status_code."""
+        content = body if isinstance(body, bytes) else dumps(body)
+        found = self.request(method, f"/ocpi/2.2.1/locations/AU/ABC/{path}", content=content)
+        return found.status_code, found.json()["status_code"]
+
+    def put(self, path: str, body: object, **_: Any) -> tuple[int, int]:  # type: ignore[override]
+        """PUT below the Locations of AU*ABC."""
+        return self.push("PUT", path, body)
+
+    def patch(self, path: str, body: object, **_: Any) -> tuple[int, int]:  # type: ignore[override]
+        """PATCH below the Locations of AU*ABC."""
+        return self.push("PATCH", path, body)
+
+    def look(self, path: str) -> Any:
+        """GET below the Locations of AU*ABC: the data of the answer."""
+        return self.get(f"/ocpi/2.2.1/locations/AU/ABC/{path}").json()["data"]
+
+
+def quarantined(cpo_id: str) -> list[tuple[str, str | None, str]]:
+    """What stands in quarantine: record, field, reason."""
+    with connect(Role.INGEST) as connection:
+        return connection.execute(
+            """
+            select record_ref, field, reason from raw.quarantine inner join raw.feed using (feed_key)
+            where feed_id = %s order by quarantine_key
+            """,
+            (cpo_id,),
+        ).fetchall()
+
+
+def changes(cpo_id: str) -> list[tuple[str, datetime, str | None]]:
+    """Stored changes: EVSE's identity, time, word; in order of time."""
+    with connect(Role.INGEST) as connection:
+        return connection.execute(
+            """
+            select evse_ref, observed_at, status_word
+            from raw.status_change inner join raw.evse using (evse_key)
+            inner join raw.feed on feed.feed_key = evse.feed_key
+            where feed_id = %s order by observed_at, change_key
+            """,
+            (cpo_id,),
+        ).fetchall()
+
+
+def assets(cpo_id: str) -> list[tuple[Any, ...]]:
+    """Stored descriptions: EVSE's identity, connector, site's name, power, whether listed; in order of storing."""
+    with connect(Role.INGEST) as connection:
+        return connection.execute(
+            """
+            select evse_ref, connector_id, site_name, power_kw::float, is_listed
+            from raw.asset_version as version inner join raw.evse using (evse_key)
+            inner join raw.feed on feed.feed_key = version.feed_key
+            where feed_id = %s order by asset_version_key
+            """,
+            (cpo_id,),
+        ).fetchall()
+
+
+def wanted_at(cpo_id: str) -> datetime | None:
+    """When a full list was last asked for."""
+    with connect(Role.INGEST) as connection:
+        row = connection.execute(
+            "select reconcile_wanted_at from raw.feed_life inner join raw.feed using (feed_key) where feed_id = %s",
+            (cpo_id,),
+        ).fetchone()
+    return None if row is None else row[0]
