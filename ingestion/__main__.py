@@ -1,8 +1,9 @@
-"""``python -m ingestion``: collect from a feed, import history files, convert snapshots, look into the quarantine."""
+"""``python -m ingestion``: collect from a feed, receive what is pushed, import history files, convert snapshots, look into the quarantine."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from ingestion.config import cpo_ids, load_cpo
 from ingestion.handover import import_waiting
 from ingestion.history import import_history
+from ingestion.model import FeedError
 from ingestion.tables import HistoryFileError
 from warehouse.connection import Role, WarehouseNotFoundError, connect, var_dir
 from warehouse.strict_yaml import ConfigError
@@ -66,6 +68,28 @@ def _parser() -> argparse.ArgumentParser:
     quarantine.add_argument("--cpo", help="of one CPO only")
     quarantine.add_argument("--most", type=int, default=20, help="list: how many (%(default)s)")
     quarantine.add_argument("--all", action="store_true", help="list: also those that were replayed or dismissed")
+    serve = commands.add_parser("serve", help="receive what CPOs push, until it is stopped")
+    serve.add_argument("--host", default="127.0.0.1", help="(%(default)s)")
+    serve.add_argument("--port", type=int, default=8070, help="(%(default)s)")
+
+    tokens = commands.add_parser("tokens", help="tokens that CPOs present to the receiver")
+    acts = tokens.add_subparsers(dest="act", required=True)
+    issue = acts.add_parser("issue", help="make a token and print it: it cannot be read again")
+    issue.add_argument("--cpo", required=True)
+    issue.add_argument(
+        "--purpose",
+        choices=["register", "send"],
+        default="send",
+        help="register: good for an OCPI registration only, and ended by it (%(default)s)",
+    )
+    tokens_list = acts.add_parser("list", help="list tokens, newest first, without what they are")
+    tokens_list.add_argument("--cpo")
+    revoke = acts.add_parser("revoke", help="end every token of a CPO now")
+    revoke.add_argument("--cpo", required=True)
+
+    register = commands.add_parser("register", help="register with a CPO's OCPI platform, so that it pushes to us")
+    register.add_argument("--cpo", required=True)
+
     commands.add_parser("check-config", help="read every CPO's file and say what is wrong")
     return parser
 
@@ -75,9 +99,43 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         return _run(chosen)
-    except (ConfigError, HistoryFileError, WarehouseNotFoundError) as error:
+    except (ConfigError, FeedError, HistoryFileError, WarehouseNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+
+
+def _tokens(chosen: argparse.Namespace, now: datetime) -> None:
+    """Issue, list or revoke tokens of senders."""
+    from ingestion import access
+
+    if chosen.cpo is not None:
+        kind = load_cpo(chosen.cpo).feed.kind
+        if chosen.act == "issue" and kind not in ("ocpi_push", "rest_push"):
+            raise ConfigError(f"{chosen.cpo}: a feed of kind {kind} sends nothing to the receiver")
+    with connect(Role.INGEST) as connection:
+        if chosen.act == "issue":
+            _say(access.issue(connection, chosen.cpo, chosen.purpose))
+        elif chosen.act == "revoke":
+            _say(f"{chosen.cpo}: {access.revoke(connection, chosen.cpo, now)} tokens ended")
+        else:
+            for token in access.listed(connection, chosen.cpo):
+                until = f"until {token.valid_until:%Y-%m-%d %H:%M:%S}" if token.valid_until else "for good"
+                used = f"used {token.last_used_at:%Y-%m-%d %H:%M}" if token.last_used_at else "never used"
+                _say(
+                    f"{token.mark}  {token.feed_id}  {token.purpose}  "
+                    f"issued {token.created_at:%Y-%m-%d %H:%M}, {until}, {used}"
+                )
+
+
+def _register(cpo_id: str) -> None:
+    """Register with a CPO's platform under ``RECEIVER_URL``."""
+    from ingestion.receiver.handshake import register
+
+    base = os.environ.get("RECEIVER_URL")
+    if not base:
+        raise ConfigError("register: RECEIVER_URL must be the address at which the CPO reaches the receiver")
+    with connect(Role.INGEST) as connection:
+        _say(register(connection, load_cpo(cpo_id, expand=True), base.rstrip("/"), lambda: datetime.now(UTC)))
 
 
 def _run(chosen: argparse.Namespace) -> int:
@@ -115,6 +173,14 @@ def _run(chosen: argparse.Namespace) -> int:
 
         for line in convert(chosen.config, chosen.input, chosen.output):
             _say(line)
+    elif chosen.command == "serve":
+        from ingestion.receiver.app import serve
+
+        serve(chosen.host, chosen.port)
+    elif chosen.command == "tokens":
+        _tokens(chosen, now)
+    elif chosen.command == "register":
+        _register(chosen.cpo)
     elif chosen.command == "quarantine":
         _quarantine(chosen, now)
     else:

@@ -14,20 +14,19 @@ A file without a required column is refused whole. A record that cannot be read 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pandas as pd
 import psycopg
 
 from ingestion.config import CpoConfig, HistoryFeed
-from ingestion.model import Asset, Contact, Outcome, reference
+from ingestion.model import Asset, Contact, Outcome
+from ingestion.records import ASSET_COLUMNS, asset_of, start_of_day
 from ingestion.settings import must_be_status_profile
 from ingestion.tables import Findings, HistoryFileError, instants_of, read_tables, require_columns, text_of, texts_of
 from ingestion.times import is_time_zone
@@ -40,12 +39,6 @@ HISTORY_PROFILE = "history"
 
 ABSENT = "missing"
 """The word that says: from here on the source did not list this EVSE any more."""
-
-ASSET_COLUMNS = (
-    "site_id", "site_name", "address", "suburb", "postcode", "state", "latitude", "longitude", "time_zone",
-    "charger_id", "evse_id", "connector_id", "connector_standard", "power_kw",
-)  # fmt: skip
-ASSET_OPTIONAL = ("country", "emi3_id", "valid_from", "commissioned_on")
 
 
 @dataclass(frozen=True)
@@ -239,7 +232,7 @@ def _import_assets(batch: Batch, config: CpoConfig, path: Path, now: datetime) -
             is_date = text.str.fullmatch(r"\d{4}-\d{2}-\d{2}")
             local = pd.Series(
                 [
-                    _start_of_day(day, name) if bare and is_time_zone(name) else None
+                    start_of_day(day, name) if bare and is_time_zone(name) else None
                     for day, name, bare in zip(text, zone, is_date, strict=True)
                 ],
                 index=frame.index,
@@ -258,7 +251,7 @@ def _import_assets(batch: Batch, config: CpoConfig, path: Path, now: datetime) -
             if valid_from is not None:
                 stated: Any = valid_from.at[position]
                 since = None if pd.isna(stated) else pd.Timestamp(stated).to_pydatetime()
-            asset = _asset(record, str(zone.at[position]), since, found, position)
+            asset = asset_of(record, str(zone.at[position]), since, partial(found.note, position))
             place = (asset.evse_ref, asset.connector_ref, since)
             if place not in assets:
                 assets[place] = asset
@@ -270,79 +263,3 @@ def _import_assets(batch: Batch, config: CpoConfig, path: Path, now: datetime) -
         count += len(frame) + len(malformed)
     batch.add_assets(sorted(assets.values(), key=lambda asset: asset.valid_from or now), now, is_whole_evse=False)
     return count
-
-
-def _start_of_day(day: str, zone: str) -> datetime | None:
-    try:
-        parsed = date.fromisoformat(day)
-    except ValueError:
-        return None
-    return datetime(parsed.year, parsed.month, parsed.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
-
-
-def _asset(record: dict[str, str], zone: str, valid_from: datetime | None, found: Findings, position: int) -> Asset:
-    """Build one asset; a value that cannot be used is left out and noted, the rest of the record is used."""
-
-    def number(name: str, low: float, high: float) -> float | None:
-        if record[name] == "":
-            return None
-        try:
-            value = float(record[name])
-        except ValueError:
-            value = float("nan")
-        if low <= value <= high:
-            return value
-        found.note(position, name, f"'{record[name]}' is not a number from {low:g} to {high:g}; kept without it")
-        return None
-
-    power = None
-    if record["power_kw"] != "":
-        try:
-            power = Decimal(record["power_kw"]).quantize(Decimal("0.001"))
-        except InvalidOperation:
-            power = None
-        if power is None or power.is_nan() or not 0 <= power < 100_000:
-            found.note(position, "power_kw", f"'{record['power_kw']}' is not a power in kW; kept without it")
-            power = None
-    commissioned_on = None
-    if record.get("commissioned_on"):
-        try:
-            commissioned_on = datetime.fromisoformat(record["commissioned_on"]).date()
-        except ValueError:
-            found.note(
-                position, "commissioned_on", f"'{record['commissioned_on']}' is not an ISO 8601 date; kept without it"
-            )
-    charger_id = record["charger_id"] or record["evse_id"]
-    return Asset(
-        site_ref=reference(record["site_id"]),
-        site_id=record["site_id"],
-        charger_ref=reference(record["site_id"], charger_id),
-        charger_id=charger_id,
-        evse_ref=reference(record["site_id"], record["evse_id"]),
-        evse_id=record["evse_id"],
-        connector_ref=reference(record["connector_id"]),
-        connector_id=record["connector_id"],
-        time_zone=zone,
-        site_name=record["site_name"] or None,
-        address=record["address"] or None,
-        suburb=record["suburb"] or None,
-        postcode=_postcode(record["postcode"], record.get("country", "")) or None,
-        state=record["state"] or None,
-        country=record.get("country") or None,
-        latitude=number("latitude", -90, 90),
-        longitude=number("longitude", -180, 180),
-        emi3_id=record.get("emi3_id") or None,
-        connector_standard=record["connector_standard"] or None,
-        power_kw=power,
-        commissioned_on=commissioned_on,
-        valid_from=valid_from,
-        attributes={
-            name: value for name, value in record.items() if name not in ASSET_COLUMNS + ASSET_OPTIONAL and value != ""
-        },
-    )
-
-
-def _postcode(text: str, country: str) -> str:
-    """Give an Australian postcode back the zero that a spreadsheet took from it: 800 is 0800."""
-    is_australian = country.upper() in ("", "AU", "AUS")
-    return f"0{text}" if is_australian and re.fullmatch(r"[0-9]{3}", text) else text

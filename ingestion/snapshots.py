@@ -18,7 +18,7 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ingestion.history import ASSET_COLUMNS
+from ingestion.records import ASSET_COLUMNS
 from ingestion.settings import TimeZone
 from ingestion.tables import UNREADABLE, HistoryFileError, open_text
 from warehouse.strict_yaml import ConfigError, explain, read_strict_yaml

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -170,19 +171,8 @@ class Writer:
 
         ``is_contact``: their arrival proves contact; otherwise the stretch in which they came is written by `write_stretch`.
         """
-        messages = list(messages)
         with self.batch() as batch:
-            if is_contact and messages:
-                arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
-                batch.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
-                for at in arrivals:
-                    batch.live_on(at, at)
-            for message, received_at in messages:
-                batch.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
-                batch.add_rejected(message.rejected, received_at)
-            batch.add_told(
-                (told, message.source, received_at) for message, received_at in messages for told in message.told
-            )
+            batch.add_messages(messages, is_contact=is_contact)
         return batch.written
 
     def write_stretch(
@@ -248,7 +238,10 @@ class Writer:
 
 
 class Batch:
-    """The statements of one transaction. Made by `Writer.batch`."""
+    """The statements of one transaction. Made by `Writer.batch`.
+
+    Its temporary tables stay with the connection, empty, so that a small transaction does not pay for making and planning them anew.
+    """
 
     def __init__(
         self, connection: psycopg.Connection, feed_key: int, status_profile: str, liveness_seconds: int
@@ -294,17 +287,21 @@ class Batch:
         )
         return dict(rows.fetchall())
 
-    def evses_by_id(self) -> dict[str, set[str]]:
-        """Case-folded ``evse_id`` to the identities that carry it."""
+    def evses_by_id(self, evse_ids: Iterable[str] | None = None) -> dict[str, set[str]]:
+        """Case-folded ``evse_id`` to the identities that carry it; of all EVSEs, or of ``evse_ids`` alone."""
         found: dict[str, set[str]] = {}
         rows = self._connection.execute(
             """
             select distinct lower(trim(asset.evse_id)), evse.evse_ref
             from raw.asset_version as asset
             inner join raw.evse as evse on evse.evse_key = asset.evse_key
-            where asset.feed_key = %s
+            where asset.feed_key = %(feed_key)s
+                and (%(evse_ids)s::text[] is null or lower(trim(asset.evse_id)) = any(%(evse_ids)s))
             """,
-            (self._feed_key,),
+            {
+                "feed_key": self._feed_key,
+                "evse_ids": None if evse_ids is None else [evse_id.strip().lower() for evse_id in evse_ids],
+            },
         )
         for evse_id, evse_ref in rows:
             found.setdefault(evse_id.casefold(), set()).add(evse_ref)
@@ -320,10 +317,10 @@ class Batch:
             return
         self._connection.execute(
             """
-            create temporary table incoming_asset (
+            create temporary table if not exists incoming_asset (
                 position integer, site_ref text, charger_ref text, evse_ref text, connector_ref text,
                 valid_from timestamptz, document jsonb, content_sha256 bytea
-            ) on commit drop
+            ) on commit delete rows
             """
         )
         with self._connection.cursor().copy(
@@ -374,7 +371,7 @@ class Batch:
                 statements.UNLIST_CONNECTORS, {"feed_key": self._feed_key, "received_at": received_at}
             )
             self.written.assets += unlisted.rowcount
-        self._connection.execute("drop table incoming_asset")
+        self._connection.execute("delete from incoming_asset")
 
     def add_states(
         self,
@@ -490,6 +487,63 @@ class Batch:
         )
         return stored, {key: read_retold(document) for key, document in retold}
 
+    def add_messages(self, messages: Iterable[tuple[Message, datetime]], *, is_contact: bool = True) -> None:
+        """Store messages, each with the time at which it was received; ``is_contact`` as of `Writer.write_messages`."""
+        messages = list(messages)
+        if is_contact and messages:
+            arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
+            self.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
+            for at in arrivals:
+                self.live_on(at, at)
+        for message, received_at in messages:
+            self.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
+            self.add_rejected(message.rejected, received_at)
+        self.add_told((told, message.source, received_at) for message, received_at in messages for told in message.told)
+
+    def known_evses(self, evse_refs: Iterable[str]) -> set[str]:
+        """Which of these identities somebody has described."""
+        rows = self._connection.execute(
+            "select evse_ref from raw.evse where feed_key = %s and evse_ref = any(%s)",
+            (self._feed_key, list(evse_refs)),
+        )
+        return {evse_ref for (evse_ref,) in rows}
+
+    def documents(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
+        """The Locations that are kept of these places (party and location id, each as of `reference`)."""
+        wanted = list(set(places))
+        if not wanted:
+            return {}
+        rows = self._connection.execute(
+            """
+            select kept.party, kept.location_ref, kept.document
+            from raw.ocpi_location as kept
+            inner join unnest(%s::text[], %s::text[]) as wanted (party, location_ref) using (party, location_ref)
+            where kept.feed_key = %s
+            """,
+            ([party for party, _ in wanted], [location_ref for _, location_ref in wanted], self._feed_key),
+        )
+        return {(party, location_ref): document for party, location_ref, document in rows}
+
+    def receipt(self, idempotency_key: str) -> tuple[bytes, dict[str, Any]] | None:
+        """SHA-256 of the request that was answered under this key, and the answer."""
+        row = self._connection.execute(
+            "select request_sha256, response from raw.push_receipt where feed_key = %s and idempotency_key = %s",
+            (self._feed_key, idempotency_key),
+        ).fetchone()
+        return None if row is None else (bytes(row[0]), row[1])
+
+    def keep_receipt(
+        self, idempotency_key: str, request_sha256: bytes, response: dict[str, Any], received_at: datetime
+    ) -> None:
+        """Keep the answer to a request for as long as somebody may ask again."""
+        self._connection.execute(
+            """
+            insert into raw.push_receipt (feed_key, idempotency_key, request_sha256, response, received_at)
+            values (%s, %s, %s, %s, %s)
+            """,
+            (self._feed_key, idempotency_key, request_sha256, Jsonb(response), received_at),
+        )
+
     def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:
         """Keep Locations as they are now (party, location id, object)."""
         with self._connection.cursor() as cursor:
@@ -543,12 +597,12 @@ class Batch:
         self._connection.execute(
             """
             create temporary table if not exists incoming_change (
-                position integer generated always as identity, evse_key integer, observed_at timestamptz,
+                position bigint generated always as identity, evse_key integer, observed_at timestamptz,
                 status_word text, received_at timestamptz, source_updated_at timestamptz
-            ) on commit drop
+            ) on commit delete rows
             """
         )
-        self._connection.execute("truncate incoming_change restart identity")
+        self._connection.execute("delete from incoming_change")
         with self._connection.cursor().copy(
             "copy incoming_change (evse_key, observed_at, status_word, received_at, source_updated_at) from stdin"
         ) as copy:
@@ -597,13 +651,13 @@ class Batch:
 
     def _keep_what_polls_told(self) -> None:
         self._connection.execute(
-            "create temporary table later_poll (contact_from timestamptz primary key, received_at timestamptz)"
-            " on commit drop"
+            "create temporary table if not exists later_poll (contact_from timestamptz primary key, received_at timestamptz)"
+            " on commit delete rows"
         )
         polls = self._connection.execute(statements.INSERT_LATER_POLLS, {"feed_key": self._feed_key})
         if polls.rowcount:
             self._connection.execute(statements.REPEAT_WHAT_POLLS_TOLD)
-        self._connection.execute("drop table later_poll")
+        self._connection.execute("delete from later_poll")
 
     def add_contacts(self, contacts: Iterable[Contact]) -> None:
         """Store contacts; one that is known already adds nothing."""
@@ -612,10 +666,10 @@ class Batch:
             create temporary table if not exists incoming_contact (
                 contact_from timestamptz, contact_until timestamptz, outcome text, evse_count integer,
                 body_sha256 bytea, detail text, received_at timestamptz
-            ) on commit drop
+            ) on commit delete rows
             """
         )
-        self._connection.execute("truncate incoming_contact")
+        self._connection.execute("delete from incoming_contact")
         with self._connection.cursor().copy("copy incoming_contact from stdin") as copy:
             for contact in contacts:
                 copy.write_row(
@@ -652,12 +706,12 @@ class Batch:
         self._connection.execute(
             """
             create temporary table if not exists incoming_rejected (
-                position integer generated always as identity, source text, record_ref text, field text, reason text,
+                position bigint generated always as identity, source text, record_ref text, field text, reason text,
                 payload text, payload_sha256 bytea, context text
-            ) on commit drop
+            ) on commit delete rows
             """
         )
-        self._connection.execute("truncate incoming_rejected restart identity")
+        self._connection.execute("delete from incoming_rejected")
         with self._connection.cursor().copy(
             "copy incoming_rejected (source, record_ref, field, reason, payload, payload_sha256, context) from stdin"
         ) as copy:

@@ -6,6 +6,7 @@ than the limit asked for proves nothing, as servers cap pages without saying so.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -102,6 +103,8 @@ def object_keys(items: Sequence[object]) -> tuple[Key, ...]:
         if isinstance(item, dict) and isinstance(item.get("id"), str | int):
             names = ("country_code", "party_id", "id")
             key = tuple(str(item.get(name, "")).strip().casefold() for name in names)
+        else:
+            key = ("", json.dumps(item, sort_keys=True))
         keys.append(key)
     return numbered(keys)
 
