@@ -91,26 +91,36 @@ class RestPushFeed(FeedSettings):
 class _Stream(FeedSettings):
     """A connection that we hold and over which the CPO tells changes."""
 
-    url: str
     auth: Auth = NoAuth()
     messages: StatusMapping | None = None
-    """How the statuses in a message are read; what holds none is a sign of life."""
+    """How the statuses in a message are read; a message that holds none is a sign of life."""
     mapping: Mapping | None = None
-    """How descriptions are read, in messages and in the snapshot."""
+    """How descriptions (with statuses or without) are read, in messages and in the snapshot."""
     snapshot_when: Expression | None = None
     """True of the message that lists every EVSE, told after connecting."""
     snapshot: Request | None = None
     """Instead: a list to be asked for after connecting."""
     quiet_seconds: Seconds = 60
-    """Without any message or pong for this long the connection counts as broken."""
+    """Without any sign of life for this long the connection counts as broken."""
+
+    @model_validator(mode="after")
+    def _something_is_read(self) -> _Stream:
+        if self.messages is None and self.mapping is None:
+            raise ValueError("name messages, mapping or both: how a message is read")
+        if self.snapshot_when is not None and self.snapshot is not None:
+            raise ValueError("name snapshot_when or snapshot, not both")
+        if self.snapshot is not None and (self.mapping is None or self.mapping.evse.status is None):
+            raise ValueError("snapshot is read by mapping, which must say where the status stands")
+        return self
 
 
 class WebSocketFeed(_Stream):
     """JSON messages over a WebSocket."""
 
     kind: Literal["websocket"]
+    url: Annotated[str, StringConstraints(pattern=r"^wss?://")]
     subscribe: tuple[dict[str, object] | str, ...] = ()
-    """Messages to be sent after connecting; may hold ``${NAME}``."""
+    """Messages to be sent after connecting: objects (sent as JSON) or texts."""
     subprotocol: str | None = None
 
 
@@ -118,6 +128,11 @@ class SseFeed(_Stream):
     """JSON messages as Server-Sent Events."""
 
     kind: Literal["sse"]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://")]
+    events: tuple[str, ...] = ()
+    """Names of the events that are read; without it all of them."""
+    resumes: bool = False
+    """Asked with ``Last-Event-ID`` the source tells everything since: a short break loses nothing."""
 
 
 class FileDropFeed(FeedSettings):

@@ -160,19 +160,8 @@ class Writer:
 
         ``is_contact``: their arrival proves contact; otherwise the stretch in which they came is written by `write_stretch`.
         """
-        messages = list(messages)
         with self.batch() as batch:
-            if is_contact and messages:
-                arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
-                batch.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
-                for at in arrivals:
-                    batch.live_on(at, at)
-            for message, received_at in messages:
-                batch.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
-                batch.add_rejected(message.rejected, received_at)
-            batch.add_told(
-                (told, message.source, received_at) for message, received_at in messages for told in message.told
-            )
+            batch.add_messages(messages, is_contact=is_contact)
         return batch.written
 
     def write_stretch(
@@ -462,6 +451,21 @@ class Batch:
             changes.append(row)
             latest[key] = (word, observed_at)
         self.add_changes(changes)
+
+    def add_messages(self, messages: Iterable[tuple[Message, datetime]], *, is_contact: bool = True) -> None:
+        """Store messages, each with the time at which it was received; ``is_contact`` as of `Writer.write_messages`."""
+        messages = list(messages)
+        if is_contact and messages:
+            arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
+            self.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
+            for at in arrivals:
+                self.live_on(at, at)
+        for message, received_at in messages:
+            self.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
+            self.add_rejected(message.rejected, received_at)
+        self.add_told(
+            (told, message.source, received_at) for message, received_at in messages for told in message.told
+        )
 
     def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:
         """Keep Locations as they are now (party, location id, object)."""

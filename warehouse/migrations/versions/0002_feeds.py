@@ -1,6 +1,6 @@
 """What feeds other than polls and files need: a life, documents, receipts, access.
 
-``raw.feed_life`` and ``raw.ocpi_location`` are the collector's memory, like ``raw.evse_latest``: updated in place, derived from what was received.
+``raw.feed_life``, ``raw.stream_mark`` and ``raw.ocpi_location`` are the collector's memory, like ``raw.evse_latest``: updated in place, derived from what was received.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ create table raw.feed_life (
 );
 comment on table raw.feed_life is 'The present island of contact of each feed: the collector''s memory. It decides only whether a word that is told again is stored again.';
 comment on column raw.feed_life.reconcile_wanted_at is 'When somebody last asked for a full list: a receiver that was away, a sender that registered anew.';
+
+create table raw.stream_mark (
+    feed_key smallint primary key references raw.feed,
+    held_until timestamptz not null,
+    received_at timestamptz,
+    fingerprints bytea not null,
+    event_id text not null
+);
+comment on table raw.stream_mark is 'Where the collector of a stream stopped writing: the next one goes on right there.';
 
 create table raw.ocpi_location (
     feed_key smallint not null references raw.feed,
@@ -110,8 +119,8 @@ grant select, insert, update, delete on all tables in schema access to ingest;
 """
 
 GRANTS = """
-grant select, insert on raw.feed_life, raw.ocpi_location, raw.push_receipt, raw.file_receipt to ingest;
-grant update on raw.feed_life, raw.ocpi_location to ingest;
+grant select, insert on raw.feed_life, raw.stream_mark, raw.ocpi_location, raw.push_receipt, raw.file_receipt to ingest;
+grant update on raw.feed_life, raw.stream_mark, raw.ocpi_location to ingest;
 grant delete on raw.ocpi_location to ingest;
 grant select on raw.feed_life, raw.file_receipt, raw.quarantine to transform;
 """
