@@ -96,6 +96,23 @@ class Rejected:
     context: str | None = None
 
 
+Status = tuple[str, datetime | None]
+"""The source's word, and the source's own time of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """What a document says, or what a record of it says when it is read again.
+
+    ``statuses``: by ``evse_ref``, of EVSEs of ``assets`` only. ``evse_count``: EVSEs that the document lists, whether they could be taken or not.
+    """
+
+    assets: tuple[Asset, ...] = ()
+    statuses: dict[str, Status] = field(default_factory=dict)
+    rejected: tuple[Rejected, ...] = ()
+    evse_count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Poll:
     """An answer that tells the state of every EVSE of the feed: a full list, a delta, a snapshot of a stream.
@@ -109,7 +126,7 @@ class Poll:
     body_sha256: bytes | None
     is_unchanged: bool = False
     assets: tuple[Asset, ...] = ()
-    statuses: dict[str, tuple[str, datetime | None]] = field(default_factory=dict)
+    statuses: dict[str, Status] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
     is_full: bool = True
     documents: tuple[tuple[str, str, dict[str, Any]], ...] = ()

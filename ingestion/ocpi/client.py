@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from ingestion.http import Answer, HttpTransport, shown_url
 from ingestion.model import FeedError
-from ingestion.ocpi.models import parse_json
+from ingestion.values import parse_json
 
 
 class EndpointLostError(FeedError):

@@ -7,20 +7,14 @@ words stay as they are, unknown fields are passed over.
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, TypeVar
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ingestion.model import Rejected
+from ingestion.values import MAX_ID_LENGTH, payload_text
 
-MAX_PAYLOAD_BYTES = 64 * 1024
-MAX_ID_LENGTH = 255
-"""OCPI ids have at most 36 characters. This bound keeps a runaway text out of database indexes."""
 _MAX_REF_LENGTH = 300
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
@@ -123,53 +117,3 @@ class Findings:
         for name, message in problems.items():
             self.reject(record_ref, path + name, f"kept without this field: {message}", raw.get(name))
         return model.model_validate({name: value for name, value in raw.items() if name not in problems})
-
-
-def payload_text(record: object) -> str:
-    """The record as JSON, at most ``MAX_PAYLOAD_BYTES``; a longer one is cut and says so."""
-    data = json.dumps(record, ensure_ascii=False).encode("utf-8")
-    if len(data) <= MAX_PAYLOAD_BYTES:
-        return data.decode("utf-8")
-    note = f" ... cut: {len(data)} bytes in all"
-    return data[: MAX_PAYLOAD_BYTES - len(note)].decode("utf-8", errors="ignore") + note
-
-
-def parse_timestamp(text: str, naive_time_zone: ZoneInfo) -> datetime:
-    """An OCPI timestamp in UTC, cut to microseconds; one without a zone is read in ``naive_time_zone``.
-
-    Raises ``ValueError``.
-    """
-    moment = datetime.fromisoformat(text.upper())
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=naive_time_zone)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("outside of the calendar") from error
-
-
-_UNSTORABLE_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def parse_json(body: bytes) -> Any:
-    """Parse a body as UTF-8 JSON. Raises ``ValueError``.
-
-    NUL and lone surrogates, which no database text can hold, become U+FFFD. ``NaN`` and ``Infinity``, which
-    are not JSON, become null rather than cost the whole answer.
-    """
-    try:
-        document = json.loads(body.decode("utf-8-sig"), parse_constant=lambda _: None)
-        return _storable(document) if _UNSTORABLE_ESCAPE.search(body) else document
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-
-
-def _storable(value: Any) -> Any:
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, dict):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    return value

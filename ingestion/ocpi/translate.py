@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
-from functools import lru_cache
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingestion.config import OcpiPullFeed
-from ingestion.model import Asset, Rejected, reference
-from ingestion.ocpi.models import Connector, Evse, Findings, Location, parse_timestamp
+from ingestion.model import Asset, Translated, reference
+from ingestion.ocpi.models import Connector, Evse, Findings, Location
 from ingestion.times import is_time_zone
-
-MAX_POWER_KW = 100_000
-"""More than any charger; a figure beyond is a slip of units and is not stored."""
-
-_PHASE_FACTORS = {"AC_1_PHASE": 1, "AC_2_PHASE": 2, "AC_3_PHASE": 3, "DC": 1}
-"""Times volts (line to neutral) times amperes. AC_2_PHASE_SPLIT is left out: between which lines its voltage
-is measured is not said."""
-_COUNTRY_AND_OPERATOR_ONLY = re.compile(r"[A-Za-z]{2}\*?[A-Za-z0-9]{3}")
-_COORDINATE = re.compile(r"[+-]?\d{1,3}(\.\d*)?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Translated:
-    """What a list of Locations says. ``statuses`` has exactly the EVSEs of ``assets``."""
-
-    assets: tuple[Asset, ...]
-    statuses: dict[str, tuple[str, datetime | None]]
-    rejected: tuple[Rejected, ...]
+from ingestion.values import MAX_POWER_KW, charger_prefix, parse_degrees, parse_timestamp, rated_power_kw
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +170,7 @@ def connector_power_kw(connector: Connector) -> Decimal | None:
     """Rated power: ``max_electric_power`` when above zero, else volts times amperes times phases, else
     ``None``."""
     # "x or y": zero says nothing, and the older name is a fallback.
-    return _power_kw(
+    return rated_power_kw(
         (connector.power_type or "").upper(),
         connector.max_voltage or connector.voltage or 0,
         connector.max_amperage or connector.amperage or 0,
@@ -197,27 +178,11 @@ def connector_power_kw(connector: Connector) -> Decimal | None:
     )
 
 
-@lru_cache(maxsize=4096)
-def _power_kw(power_type: str, volts: float, amperes: float, watts: float) -> Decimal | None:
-    if watts <= 0:
-        if volts <= 0 or amperes <= 0 or power_type not in _PHASE_FACTORS:
-            return None
-        exact = Decimal(str(volts)) * Decimal(str(amperes)) * _PHASE_FACTORS[power_type]
-    else:
-        exact = Decimal(str(watts))
-    if exact > MAX_POWER_KW * 1000:
-        return exact / 1000
-    return (exact / 1000).quantize(Decimal("0.001"), ROUND_HALF_UP) or None
-
-
 def _charger_id(evse: Evse, feed: OcpiPullFeed) -> str:
     if feed.charger_id == "physical_reference":
         return evse.physical_reference or evse.uid
     if feed.charger_id == "evse_id_prefix" and evse.evse_id:
-        prefix, star, _ = evse.evse_id.rpartition("*")
-        # In `BE*BEC*E041503001` the last star ends the operator: no charger is named.
-        if star and prefix and not _COUNTRY_AND_OPERATOR_ONLY.fullmatch(prefix):
-            return prefix
+        return charger_prefix(evse.evse_id) or evse.uid
     return evse.uid
 
 
@@ -251,8 +216,8 @@ def _coordinates(location: Location, answer: _Answer, record_ref: str) -> tuple[
     sent = location.coordinates
     if sent is None:
         return None, None
-    latitude = _degrees(sent.get("latitude"), 90)
-    longitude = _degrees(sent.get("longitude"), 180)
+    latitude = parse_degrees(sent.get("latitude"), 90)
+    longitude = parse_degrees(sent.get("longitude"), 180)
     if latitude is None or longitude is None:
         wrong = "latitude" if latitude is None else "longitude"
         answer.findings.reject(
@@ -260,14 +225,6 @@ def _coordinates(location: Location, answer: _Answer, record_ref: str) -> tuple[
         )
         return None, None
     return latitude, longitude
-
-
-def _degrees(value: object, limit: int) -> float | None:
-    if isinstance(value, str):
-        value = float(value) if _COORDINATE.fullmatch(value := value.strip()) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -limit <= value <= limit:
-        return None
-    return float(value)
 
 
 def _last_updated(answer: _Answer, evse: Evse, record_ref: str, path: str) -> datetime | None:

@@ -11,8 +11,8 @@ import pytest
 from scripted_server import pull_config
 
 from ingestion.config import OcpiPullFeed
-from ingestion.ocpi.models import parse_json
 from ingestion.ocpi.translate import Translated, translate_locations
+from ingestion.values import parse_json
 
 
 def translate(items: list[Any], party: str, **settings: Any) -> Translated:

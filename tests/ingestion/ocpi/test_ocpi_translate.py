@@ -13,8 +13,9 @@ from scripted_server import connector, evse, location, pull_config
 
 from ingestion.config import OcpiPullFeed
 from ingestion.model import Asset, Rejected
-from ingestion.ocpi.models import MAX_PAYLOAD_BYTES, Connector, parse_json, parse_timestamp, payload_text
+from ingestion.ocpi.models import Connector
 from ingestion.ocpi.translate import Translated, connector_power_kw, translate_locations
+from ingestion.values import MAX_PAYLOAD_BYTES, parse_json, parse_timestamp, payload_text
 
 SOURCE = "/ocpi/cpo/2.2.1/locations"
 
