@@ -20,6 +20,7 @@ from psycopg.types.json import Jsonb
 from ingestion import statements
 from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
 from ingestion.model import Asset, Contact, Message, Observation, Outcome, Poll, Rejected, Told, reference
+from ingestion.stream.mark import Mark, split_fingerprints
 from ingestion.times import EARLIEST, FUTURE_SKEW
 
 PAYLOAD_LIMIT = 64_000
@@ -27,6 +28,9 @@ PAYLOAD_LIMIT = 64_000
 
 NAME_LIMIT = 500
 """Characters of a quarantined record's place; the key that finds it again cannot hold much more."""
+
+_TURN = 0x5754
+"""Key of the locks that say which collector of a stream writes; the second key is the feed's."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -49,6 +53,15 @@ class Written:
             self.contacts + other.contacts,
             self.quarantined + other.quarantined,
             self.unknown | other.unknown,
+        )
+
+    def __sub__(self, other: Written) -> Written:
+        return Written(
+            self.assets - other.assets,
+            self.changes - other.changes,
+            self.contacts - other.contacts,
+            self.quarantined - other.quarantined,
+            self.unknown - other.unknown,
         )
 
     def __str__(self) -> str:
@@ -165,10 +178,18 @@ class Writer:
         return batch.written
 
     def write_stretch(
-        self, contact_from: datetime, contact_until: datetime, outcome: Outcome, detail: str | None = None
+        self,
+        contact_from: datetime,
+        contact_until: datetime,
+        outcome: Outcome,
+        detail: str | None = None,
+        *,
+        mark: Mark | None = None,
     ) -> Written:
         """Store a stretch of a stream: held (``ALIVE``), or a time in which messages may have been lost (``LOST``)."""
         with self.batch() as batch:
+            if mark is not None:
+                batch.keep_mark(mark)
             batch.add_contacts(
                 [
                     Contact(
@@ -188,6 +209,32 @@ class Writer:
             detail = _storable(detail[:500])
             batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail)])
         return batch.written
+
+    def take_turn(self) -> bool:
+        """Whether this connection is now the only one that writes the feed's stream; until it is given up or closed."""
+        row = self._connection.execute("select pg_try_advisory_lock(%s, %s)", (_TURN, self.feed_key)).fetchone()
+        self._connection.commit()
+        assert row is not None
+        return bool(row[0])
+
+    def give_up_turn(self) -> None:
+        """Let the next collector of the stream write."""
+        self._connection.execute("select pg_advisory_unlock(%s, %s)", (_TURN, self.feed_key))
+        self._connection.commit()
+
+    def evses_by_id(self) -> dict[str, set[str]]:
+        """As of `Batch.evses_by_id`."""
+        with self.batch() as batch:
+            return batch.evses_by_id()
+
+    def mark(self) -> Mark | None:
+        """Where the last collector of the stream stopped writing."""
+        row = self._connection.execute(
+            "select held_until, received_at, fingerprints, event_id from raw.stream_mark where feed_key = %s",
+            (self.feed_key,),
+        ).fetchone()
+        self._connection.commit()
+        return None if row is None else Mark(row[0], row[1], split_fingerprints(row[2]), row[3])
 
     def last_complete(self, before: datetime) -> datetime | None:
         """When the feed last told the state of every EVSE, by whichever collector."""
@@ -463,8 +510,21 @@ class Batch:
         for message, received_at in messages:
             self.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
             self.add_rejected(message.rejected, received_at)
-        self.add_told(
-            (told, message.source, received_at) for message, received_at in messages for told in message.told
+        self.add_told((told, message.source, received_at) for message, received_at in messages for told in message.told)
+
+    def keep_mark(self, mark: Mark) -> None:
+        """Keep where the writing of a stream stands."""
+        self._connection.execute(
+            """
+            insert into raw.stream_mark (feed_key, held_until, received_at, fingerprints, event_id)
+            values (%s, %s, %s, %s, %s)
+            on conflict (feed_key) do update set
+                held_until = excluded.held_until,
+                received_at = excluded.received_at,
+                fingerprints = excluded.fingerprints,
+                event_id = excluded.event_id
+            """,
+            (self._feed_key, mark.held_until, mark.received_at, b"".join(mark.fingerprints), mark.event_id),
         )
 
     def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:

@@ -7,7 +7,7 @@ fingerprints of the last things told, and when the last one was received. The ne
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,10 +27,19 @@ class Mark:
     fingerprints: tuple[bytes, ...] = ()
     event_id: str = ""
 
-    def after(self, told: Iterable[bytes], received_at: datetime, event_id: str) -> Mark:
-        """The mark once more things are written, the last received at ``received_at``."""
-        tail = (*self.fingerprints, *told)[-MARK_LENGTH:]
-        return Mark(max(self.held_until, received_at), received_at, tail, event_id or self.event_id)
+    def after(self, told: Sequence[bytes], received_at: datetime, event_id: str) -> Mark:
+        """The mark once one more message is written: what it told, and when it was received."""
+        return Mark(
+            max(self.held_until, received_at),
+            received_at if told else self.received_at,
+            (*self.fingerprints, *told)[-MARK_LENGTH:] if told else self.fingerprints,
+            event_id or self.event_id,
+        )
+
+
+def split_fingerprints(joined: bytes) -> tuple[bytes, ...]:
+    """Fingerprints that were stored one after the other."""
+    return tuple(joined[at : at + FINGERPRINT_BYTES] for at in range(0, len(joined), FINGERPRINT_BYTES))
 
 
 def fingerprint(told: Told, event_id: str) -> bytes:

@@ -44,7 +44,7 @@ class Pace:
     def backoff(self, tries: int, asked_for: float | None) -> float:
         """Pause before the next try: full jitter below a bound that doubles; at least what the source asks for, within the cap."""
         bound = min(self.backoff_cap_seconds, self.backoff_seconds * 2.0 ** min(tries, 32))
-        return max(random.uniform(0, bound), min(asked_for or 0.0, self.backoff_cap_seconds))  # noqa: S311
+        return max(random.uniform(0, bound), min(asked_for or 0.0, self.backoff_cap_seconds))
 
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024

@@ -93,7 +93,8 @@ class WebSocketStream:
             # As bytes: text that is not UTF-8 costs its message, not the connection.
             data = self._socket.recv(self._pace.slice_seconds, decode=False)
         except TimeoutError:
-            return self._look_for_a_pong()
+            self._look_for_a_pong()
+            return None
         except ConnectionClosed as closed:
             if closed.rcvd is not None:
                 self._alive_at = self._now()
