@@ -1,4 +1,4 @@
-"""GET over HTTP as every pulled feed needs it: bounded in time, in size and in tries.
+"""HTTP as every pulled feed needs it: bounded in time, in size and in tries.
 
 Its errors hold no secret.
 """
@@ -27,7 +27,9 @@ MAX_RETRY_AFTER_SECONDS = 10
 """What of a ``Retry-After`` is obeyed."""
 USER_AGENT = "chargeatlarge"
 
-_SHOWN_PARAMETERS = frozenset({"offset", "limit"})
+_SHOWN_PARAMETERS = frozenset({"offset", "limit", "page"})
+_PLAIN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
+"""What may follow a redirect to another host."""
 _CHUNK_BYTES = 64 * 1024
 
 
@@ -51,6 +53,14 @@ class CappedRetry(urllib3.Retry):
         except urllib3.exceptions.InvalidHeader:
             return None
         return None if seconds is None else min(seconds, MAX_RETRY_AFTER_SECONDS)
+
+
+class _Session(requests.Session):
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        """Leave every header that may hold a secret behind when a redirect leads to another host."""
+        if self.should_strip_auth(response.request.url, prepared_request.url):  # type: ignore[no-untyped-call]
+            for name in [name for name in prepared_request.headers if name.lower() not in _PLAIN_HEADERS]:
+                del prepared_request.headers[name]
 
 
 class HttpTransport:
@@ -77,7 +87,7 @@ class HttpTransport:
             backoff_factor=backoff_seconds,
             raise_on_status=False,
         )
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.max_redirects = 3
         self._session.headers["User-Agent"] = USER_AGENT
         self._session.headers["Accept-Encoding"] = "gzip"
@@ -90,10 +100,20 @@ class HttpTransport:
         Raises ``FeedError`` when no complete answer came. It has no cause on purpose: the exceptions below
         quote URLs and headers.
         """
+        return self._ask("GET", url, headers)
+
+    def post_form(self, url: str, headers: Mapping[str, str], form: Mapping[str, str]) -> Answer:
+        """Send a form, once. Otherwise like `get`; a redirect is not followed."""
+        return self._ask("POST", url, headers, form)
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None) -> Answer:
         try:
             # Given as `auth`, the headers win over a .netrc file.
-            with self._session.get(
+            with self._session.request(
+                method,
                 url,
+                data=form,
+                allow_redirects=form is None,
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 stream=True,
                 auth=lambda request: _with_headers(request, headers),
@@ -104,7 +124,7 @@ class HttpTransport:
         except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             # ValueError: a URL or header that the libraries below refuse, quoted in their message.
             problem = _explain(error)
-        raise FeedError(self.redact(f"GET {shown_url(url)}: {problem}"))
+        raise FeedError(self.redact(f"{method} {shown_url(url)}: {problem}"))
 
     def _read(self, response: requests.Response) -> tuple[bytes, str | None]:
         """The body, or why it was given up."""

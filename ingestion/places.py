@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-
-from timezonefinder import TimezoneFinder
+from typing import TYPE_CHECKING
 
 from ingestion.times import is_time_zone
+
+if TYPE_CHECKING:
+    from timezonefinder import TimezoneFinder
 
 
 @lru_cache(maxsize=65536)
@@ -18,4 +20,7 @@ def time_zone_at(latitude: float, longitude: float) -> str | None:
 
 @lru_cache(maxsize=1)
 def _finder() -> TimezoneFinder:
+    # Heavy: only for whoever asks.
+    from timezonefinder import TimezoneFinder
+
     return TimezoneFinder()

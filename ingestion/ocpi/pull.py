@@ -13,8 +13,9 @@ from ingestion.config import CpoConfig, OcpiPullFeed
 from ingestion.http import HttpTransport
 from ingestion.model import FeedError, Poll
 from ingestion.ocpi.client import EndpointLostError, OcpiClient, clean_token, token_spellings
-from ingestion.ocpi.paging import Key, Listing, Page, Repeat, header_count, object_keys, read_list
+from ingestion.ocpi.paging import header_count, object_keys, read_list
 from ingestion.ocpi.translate import translate_locations
+from ingestion.paging import Key, Listing, Page, Repeat
 from warehouse.strict_yaml import ConfigError
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from ingestion.settings import SecretName, Strict
 
@@ -16,10 +16,10 @@ class NoAuth(Strict):
 
 
 class HeaderAuth(Strict):
-    """A header ``name: <prefix><secret>``."""
+    """A header ``name: <prefix><secret>``. The blank after a word like ``Bearer`` belongs to the prefix."""
 
     kind: Literal["header"]
-    name: str = "Authorization"
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
     prefix: str = ""
     secret: SecretName
 
@@ -28,7 +28,7 @@ class QueryAuth(Strict):
     """A parameter of the URL."""
 
     kind: Literal["query"]
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     secret: SecretName
 
 
@@ -36,7 +36,7 @@ class BasicAuth(Strict):
     """User and password."""
 
     kind: Literal["basic"]
-    user: str
+    user: Annotated[str, StringConstraints(pattern=r"^[^:]+$")]
     secret: SecretName
 
 
@@ -48,6 +48,10 @@ class OAuth2ClientCredentials(Strict):
     client_id: str
     secret: SecretName
     scope: str | None = None
+    credentials_in: Literal["header", "form"] = "header"
+    """Where client id and secret stand: as basic authentication, or as fields of the form."""
+    form: dict[str, str] = Field(default_factory=dict)
+    """More fields that the server asks for, such as ``audience``."""
 
 
 Auth = Annotated[NoAuth | HeaderAuth | QueryAuth | BasicAuth | OAuth2ClientCredentials, Field(discriminator="kind")]
