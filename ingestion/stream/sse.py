@@ -12,9 +12,9 @@ import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
 
 from ingestion.config import SseFeed
-from ingestion.http import USER_AGENT, shown_url
+from ingestion.http import USER_AGENT, HttpTransport, shown_url
 from ingestion.model import FeedError, Frame
-from ingestion.stream.access import Access
+from ingestion.rest.credentials import Credentials
 from ingestion.stream.pace import MAX_MESSAGE_BYTES, Pace
 
 # The library writes each URL, which may hold a secret, to its log at INFO.
@@ -38,10 +38,18 @@ class _Watched(httpx.SyncByteStream):
 
 
 class SseStream:
-    """One connection at a time. ``now`` gives the time."""
+    """One connection at a time. ``transport`` knows what no message may hold; ``now`` gives the time."""
 
-    def __init__(self, feed: SseFeed, access: Access, now: Callable[[], datetime], pace: Pace) -> None:
-        self._feed, self._access, self._now, self._pace = feed, access, now, pace
+    def __init__(
+        self,
+        feed: SseFeed,
+        credentials: Credentials,
+        transport: HttpTransport,
+        now: Callable[[], datetime],
+        pace: Pace,
+    ) -> None:
+        self._feed, self._credentials, self._transport = feed, credentials, transport
+        self._now, self._pace = now, pace
         self._stack = ExitStack()
         self._events: Iterator[ServerSentEvent] = iter(())
         self._socket: socket.socket | None = None
@@ -61,7 +69,7 @@ class SseStream:
 
     def connect(self, after_event_id: str) -> bool:
         """Open. The source resumes if its file says so and there is an event to go on after."""
-        url, headers = self._access.enter(self._feed.url)
+        url, headers = self._credentials.apply(self._feed.url)
         # Packed, small events would wait in the packer for more to come.
         headers = {**headers, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
         if after_event_id:
@@ -80,7 +88,7 @@ class SseStream:
             raise FeedError(self._explain(error)) from None
         status = source.response.status_code
         if status in (401, 403):
-            self._access.refused()
+            self._credentials.renew()
             raise FeedError(f"{self._place}: HTTP {status}: access refused")
         if status != 200:
             raise FeedError(f"{self._place}: HTTP {status} instead of an event stream")
@@ -152,4 +160,4 @@ class SseStream:
             text = f"an event is longer than {MAX_MESSAGE_BYTES} bytes"
         else:
             text = type(error).__name__
-        return self._access.redact(f"{self._place}: {text}")
+        return self._transport.redact(f"{self._place}: {text}")

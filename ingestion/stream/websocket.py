@@ -21,9 +21,9 @@ from websockets.sync.client import ClientConnection, reconnect
 from websockets.typing import Subprotocol
 
 from ingestion.config import WebSocketFeed
-from ingestion.http import USER_AGENT, shown_url
+from ingestion.http import USER_AGENT, HttpTransport, shown_url
 from ingestion.model import FeedError, Frame
-from ingestion.stream.access import Access
+from ingestion.rest.credentials import Credentials
 from ingestion.stream.pace import MAX_MESSAGE_BYTES, Pace
 
 REFUSED_CODES = frozenset({1008, 4401, 4403})
@@ -42,10 +42,18 @@ class _Opening(reconnect):
 
 
 class WebSocketStream:
-    """One connection at a time. ``now`` gives the time."""
+    """One connection at a time. ``transport`` knows what no message may hold; ``now`` gives the time."""
 
-    def __init__(self, feed: WebSocketFeed, access: Access, now: Callable[[], datetime], pace: Pace) -> None:
-        self._feed, self._access, self._now, self._pace = feed, access, now, pace
+    def __init__(
+        self,
+        feed: WebSocketFeed,
+        credentials: Credentials,
+        transport: HttpTransport,
+        now: Callable[[], datetime],
+        pace: Pace,
+    ) -> None:
+        self._feed, self._credentials, self._transport = feed, credentials, transport
+        self._now, self._pace = now, pace
         self._quiet = timedelta(seconds=feed.quiet_seconds)
         self._ping_after = min(timedelta(seconds=pace.ping_seconds), self._quiet / 3)
         self._stack = ExitStack()
@@ -65,7 +73,7 @@ class WebSocketStream:
 
     def connect(self, after_event_id: str) -> bool:
         """Open, and send what is to be sent first. A WebSocket resumes nothing."""
-        url, headers = self._access.enter(self._feed.url)
+        url, headers = self._credentials.apply(self._feed.url)
         opening = _Opening(
             url,
             additional_headers=headers,
@@ -136,11 +144,11 @@ class WebSocketStream:
         if isinstance(error, InvalidStatus):
             status = error.response.status_code
             if status in (401, 403):
-                self._access.refused()
+                self._credentials.renew()
             text = f"HTTP {status} instead of a WebSocket" + (": access refused" if status in (401, 403) else "")
         elif isinstance(error, ConnectionClosed) and error.rcvd is not None:
             if error.rcvd.code in REFUSED_CODES:
-                self._access.refused()
+                self._credentials.renew()
             refused = "access refused: " if error.rcvd.code in REFUSED_CODES else ""
             text = f"{refused}closed by the source with {error.rcvd.code} {error.rcvd.reason}".rstrip()
         elif isinstance(error, ConnectionClosed) and error.sent is not None:
@@ -153,4 +161,4 @@ class WebSocketStream:
             text = type(error).__name__
         else:
             text = f"{type(error).__name__}: {error}"
-        return self._access.redact(f"{self._place}: {text}")
+        return self._transport.redact(f"{self._place}: {text}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 from websockets.exceptions import ConnectionClosed
@@ -16,10 +19,9 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from ingestion.config import CpoConfig
-from ingestion.feeds import Stream
+from ingestion.feeds import Stream, open_stream
 from ingestion.model import Poll
 from ingestion.stream.pace import Pace
-from ingestion.stream.websocket import WebSocketStream
 from ingestion.streams import StreamTotals, collect_stream
 from ingestion.writer import Writer
 from tests.feeds import asset
@@ -45,22 +47,6 @@ QUICK = Pace(
 """Everything soon."""
 
 STATUSES = {"evse_id": "id", "status": "status", "updated_at": "at"}
-
-
-class OpenAccess:
-    """No secret; counts how often access was refused."""
-
-    def __init__(self) -> None:
-        self.refusals = 0
-
-    def enter(self, url: str) -> tuple[str, Mapping[str, str]]:
-        return url, {}
-
-    def refused(self) -> None:
-        self.refusals += 1
-
-    def redact(self, text: str) -> str:
-        return text
 
 
 def stream_config(cpo_id: str, url: str, kind: str = "websocket", **feed: Any) -> CpoConfig:
@@ -170,18 +156,17 @@ class Listening:
         seconds: float,
         *,
         pace: Pace = QUICK,
-        access: OpenAccess | None = None,
+        secrets: Mapping[str, str] | None = None,
         snapshot: Callable[[], Poll] | None = None,
-        make: Callable[..., Any] = WebSocketStream,
     ) -> None:
         self.began = time.monotonic()
         self.said: list[str] = []
         self.totals: StreamTotals | None = None
         self.error: BaseException | None = None
-        self.access = access or OpenAccess()
 
         def open_feed(config: CpoConfig, now: Callable[[], datetime], pace: Pace) -> Stream:
-            return Stream(make(config.feed, self.access, now, pace), snapshot)
+            stream = open_stream(config, now, pace, (secrets or {}).__getitem__)
+            return stream if snapshot is None else replace(stream, snapshot=snapshot)
 
         def run() -> None:
             try:
@@ -217,3 +202,53 @@ def sequences(rows: list[tuple[str, datetime, str | None]]) -> dict[str, list[st
     for evse_id, _, word in rows:
         found.setdefault(evse_id, []).append(word)
     return found
+
+
+class FreezingProxy:
+    """Passes bytes on to a server until it is frozen: then connections stay open and nothing comes through."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.port is not None
+        self._target = ("127.0.0.1", parts.port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._open = threading.Event()
+        self._open.set()
+        self._sockets: list[socket.socket] = []
+        self.url = f"{parts.scheme}://127.0.0.1:{self._listening.getsockname()[1]}{parts.path}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def freeze(self) -> None:
+        self._open.clear()
+
+    def thaw(self) -> None:
+        """New connections come through; those that were frozen are lost."""
+        for one in self._sockets:
+            one.close()
+        self._sockets = []
+        self._open.set()
+
+    def close(self) -> None:
+        self._listening.close()
+        self.thaw()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            self._sockets += [client, server]
+            for one, other in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _pump(self, one: socket.socket, other: socket.socket) -> None:
+        try:
+            while data := one.recv(65536):
+                if not self._open.is_set():
+                    return
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
