@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ingestion.collector import Totals, collect, next_on_grid
-from ingestion.config import FileDropFeed, HistoryFeed, StreamSettings, load_cpo
-from ingestion.file_drop import FileTotals, collect_files
+from ingestion.config import CpoConfig, FileDropFeed, HistoryFeed, RestPushFeed, StreamSettings, load_cpo
 from ingestion.handover import import_waiting
 from ingestion.history import Imported
 from ingestion.model import FeedError
-from ingestion.streams import StreamTotals, collect_stream
 from warehouse.connection import Role, connect, var_dir
+
+if TYPE_CHECKING:
+    from ingestion.file_drop import FileTotals
+    from ingestion.streams import StreamTotals
+
+    AnyTotals = Totals | StreamTotals | FileTotals
 
 WINDOW = timedelta(minutes=15)
 """Windows begin on the clock's quarter hours, as the schedule does."""
@@ -42,27 +48,42 @@ def import_waiting_files(cpo_id: str) -> list[Imported]:
         return import_waiting(connection, config, inbox, datetime.now(UTC), log.info)
 
 
-def collect_window(cpo_id: str, run_after: datetime) -> Totals | StreamTotals | FileTotals:
-    """Poll, listen or look for files until the window ends; a poll or look is done at least once. A retry does what is left of it.
+def collect_feed(config: CpoConfig, *, seconds: float, report: Callable[[str], None]) -> AnyTotals:
+    """Poll, listen or look for files for ``seconds``, whatever the feed's kind asks for."""
+    if isinstance(config.feed, StreamSettings):
+        from ingestion.streams import collect_stream
 
-    Raises ``NotPolledError``, ``FeedError`` when no poll was answered in full or no connection came about, and ``FileDropError`` when a file was refused.
+        return collect_stream(config, seconds=seconds, report=report)
+    if isinstance(config.feed, FileDropFeed):
+        from ingestion.file_drop import collect_files
+
+        return collect_files(config, seconds=seconds, report=report)
+    return collect(config, seconds=seconds, report=report)
+
+
+def failure(totals: AnyTotals) -> str | None:
+    """Why a window was in vain: no poll answered in full, no connection, no look."""
+    if isinstance(totals, Totals):
+        is_vain = totals.failed_polls and not totals.complete_polls
+        return f"none of {totals.failed_polls} polls was answered in full; see above" if is_vain else None
+    return totals.failure()
+
+
+def collect_window(cpo_id: str, run_after: datetime) -> AnyTotals:
+    """Collect until the window ends; poll or look for files at least once. A retry does what is left of it.
+
+    Raises ``NotPolledError``, and ``FeedError`` when all of it was in vain.
     """
     config = load_cpo(cpo_id, expand=True)
     if isinstance(config.feed, HistoryFeed | RestPushFeed):
-        raise NotPolledError(f"{cpo_id} sends by itself and is not polled")
-    seconds = max((window_end(run_after) - datetime.now(UTC)).total_seconds(), 0.0)
-    if isinstance(config.feed, StreamSettings):
-        listened = collect_stream(config, seconds=seconds, report=log.info)
-        log.info("%s: %s", cpo_id, listened)
-        if listened.had_turn and not listened.connections and listened.refusals:
-            raise FeedError(f"{cpo_id}: none of {listened.refusals} connections came about; the last: {listened.last_refusal}")
-        return listened
-    if isinstance(config.feed, FileDropFeed):
-        found = collect_files(config, seconds=seconds, report=log.info)
-        log.info("%s: %s", cpo_id, found)
-        return found
-    totals = collect(config, seconds=seconds, report=log.info)
+        raise NotPolledError(
+            f"{cpo_id} hands over files and is not polled"
+            if isinstance(config.feed, HistoryFeed)
+            else f"{cpo_id} pushes and is not polled"
+        )
+    rest = (window_end(run_after) - datetime.now(UTC)).total_seconds()
+    totals = collect_feed(config, seconds=max(rest, 0.0), report=log.info)
     log.info("%s: %s", cpo_id, totals)
-    if not totals.complete_polls:
-        raise FeedError(f"{cpo_id}: none of {totals.failed_polls} polls was answered in full; see above")
+    if reason := failure(totals):
+        raise FeedError(f"{cpo_id}: {reason}")
     return totals

@@ -45,6 +45,11 @@ class StreamTotals:
     last_refusal: str = ""
     written: Written = field(default_factory=Written)
 
+    def failure(self) -> str | None:
+        """Why the window was in vain, if it was."""
+        is_vain = self.had_turn and self.refusals and not self.connections
+        return f"none of {self.refusals} connections came about; the last: {self.last_refusal}" if is_vain else None
+
     def __str__(self) -> str:
         if not self.had_turn:
             return "another collector of this feed wrote all the time"

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -22,6 +22,7 @@ from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
 from ingestion.model import Asset, Contact, Message, Observation, Outcome, Poll, Rejected, Told, reference
 from ingestion.stream.mark import Mark, split_fingerprints
 from ingestion.times import EARLIEST, FUTURE_SKEW
+from warehouse.object_store import StoredObject
 
 PAYLOAD_LIMIT = 64_000
 """Characters of a quarantined record that are kept; a longer one is cut, and says so."""
@@ -30,7 +31,7 @@ NAME_LIMIT = 500
 """Characters of a quarantined record's place; the key that finds it again cannot hold much more."""
 
 _TURN = 0x5754
-"""Key of the locks that say which collector of a stream writes; the second key is the feed's."""
+"""Key of the locks that say which collector of a stream or of files is at work; the second key is the feed's."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -210,8 +211,56 @@ class Writer:
             batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail)])
         return batch.written
 
+    def transaction(self) -> AbstractContextManager[object]:
+        """One transaction around several calls: all of them are stored, or none."""
+        return self._connection.transaction()
+
+    def file_receipts(self, paths: list[str]) -> set[tuple[str, int, datetime]]:
+        """Path, bytes and time of the files among these paths that were looked at before."""
+        rows = self._connection.execute(
+            "select path, byte_count, modified_at from raw.file_receipt where feed_key = %s and path = any(%s)",
+            (self.feed_key, paths),
+        ).fetchall()
+        self._connection.commit()
+        return set(rows)
+
+    def times_of_content(self, content_sha256: bytes) -> set[datetime]:
+        """The times that files with this content spoke of, of those that were taken. Within a transaction."""
+        rows = self._connection.execute(
+            """
+            select observed_at from raw.file_receipt
+            where feed_key = %s and content_sha256 = %s and outcome = 'taken'
+            """,
+            (self.feed_key, content_sha256),
+        ).fetchall()
+        return {observed_at for (observed_at,) in rows}
+
+    def keep_file_receipt(
+        self,
+        found: StoredObject,
+        observed_at: datetime,
+        content_sha256: bytes,
+        outcome: str,
+        detail: str | None,
+        received_at: datetime,
+    ) -> None:
+        """Note that a file was taken, refused (with the reason), or repeats one that was taken."""
+        with self._connection.transaction():
+            self._connection.execute(
+                """
+                insert into raw.file_receipt (
+                    feed_key, path, content_sha256, modified_at, byte_count, observed_at, outcome, detail, received_at
+                )
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                """,
+                (
+                    self.feed_key, found.path, content_sha256, found.modified_at, found.byte_count, observed_at, outcome,
+                    detail and _storable(detail[:PAYLOAD_LIMIT]), received_at,
+                ),
+            )  # fmt: skip
+
     def take_turn(self) -> bool:
-        """Whether this connection is now the only one that writes the feed's stream; until it is given up or closed."""
+        """Whether this connection is now the only one that writes what the feed streams or drops; until it is given up or closed."""
         row = self._connection.execute("select pg_try_advisory_lock(%s, %s)", (_TURN, self.feed_key)).fetchone()
         self._connection.commit()
         assert row is not None

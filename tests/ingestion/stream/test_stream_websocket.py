@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -205,7 +206,7 @@ def test_a_window_ends_clean_and_says_what_arrived(connection: psycopg.Connectio
     totals = running.result()
     until(lambda: server.connections == [])
     alive = contacts_of(connection, "clean", "alive")
-    assert all(before[1] == after[0] for before, after in zip(alive, alive[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in pairwise(alive))
     assert alive[0][0] >= began
     # Pings were answered to the end: held for nearly the whole second.
     assert timedelta(seconds=0.6) < alive[-1][1] - alive[0][0] < timedelta(seconds=1.2)

@@ -66,14 +66,17 @@ create table raw.file_receipt (
     feed_key smallint not null references raw.feed,
     path text not null,
     content_sha256 bytea not null,
+    modified_at timestamptz not null,
     byte_count bigint not null,
-    outcome text not null check (outcome in ('taken', 'refused')),
+    observed_at timestamptz not null,
+    outcome text not null check (outcome in ('taken', 'repeated', 'refused')),
     detail text,
     received_at timestamptz not null,
     recorded_at timestamptz not null default now(),
-    primary key (feed_key, path, content_sha256)
+    primary key (feed_key, path, content_sha256, modified_at)
 );
-comment on table raw.file_receipt is 'Files that a feed dropped, each once: taken, or refused with the reason.';
+comment on table raw.file_receipt is 'Files that a feed dropped, each once: taken, repeated (the content was taken before), or refused with the reason.';
+comment on column raw.file_receipt.observed_at is 'The time that the file speaks of; where each record has its own, when the file was last modified.';
 create index on raw.file_receipt (feed_key, content_sha256);
 
 alter table raw.quarantine drop constraint quarantine_feed_key_source_record_ref_field_payload_sha256_key;
