@@ -28,6 +28,7 @@ from tests.feeds import at, changes_of, count
 from warehouse.connection import Role, connect
 
 NOW = at(600)
+LONG_AGO = at(500)
 MAPPING = {
     "site": {"site_id": "site", "time_zone": "zone"},
     "evse": {"evse_id": "evse", "status": "status"},
@@ -87,7 +88,7 @@ def rows(*tuples: tuple[str, ...]) -> str:
     return text.getvalue()
 
 
-def put(folder: Path, name: str, content: str | bytes, modified: datetime = at(500)) -> Path:
+def put(folder: Path, name: str, content: str | bytes, modified: datetime = LONG_AGO) -> Path:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -424,7 +425,7 @@ def test_a_json_document_beyond_the_bound_is_refused_and_lines_are_not(
     }
     put(tmp_path / "drop", "document.json", json.dumps([one] * 20, indent=1))
     put(tmp_path / "drop", "lines.json", "\n".join([json.dumps(one)] * 20) + "\nnot json\n")
-    totals, said = look(config)
+    _, said = look(config)
     assert receipts(connection, "bound") == [("document.json", "refused"), ("lines.json", "taken")]
     assert "one document of more than 1000 bytes" in said[0]
     assert [(row[1], row[3][:12]) for row in quarantined(connection, "bound")] == [

@@ -160,6 +160,7 @@ class Listening:
         snapshot: Callable[[], Poll] | None = None,
     ) -> None:
         self.began = time.monotonic()
+        self.started = datetime.now(UTC)
         self.said: list[str] = []
         self.totals: StreamTotals | None = None
         self.error: BaseException | None = None
