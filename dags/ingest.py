@@ -1,7 +1,7 @@
 """One DAG per file in `config/cpos/`: `ingest_<cpo_id>`. Kind: **now** (what was not collected in time is gone).
 
-A run is one collection window. It imports the hand-over folders that wait below `var/inbox/<cpo_id>/`, and polls the feed until half a minute after
-the next window has begun. Overlapping runs and retries write nothing twice.
+A run is one collection window. It imports the hand-over folders that wait below `var/inbox/<cpo_id>/`, and polls the feed (or listens to its stream, or looks
+for its files) until half a minute after the next window has begun. Overlapping runs and retries write nothing twice and lose nothing at the hand-over.
 
 **When a run fails**: its log says whether the CPO's file, its feed or the warehouse is at fault. Mend that and trigger a new run; clearing an old
 run does not bring lost time back, which stays `missing`. A secret that the CPO's file names is an environment variable (or a file that `<name>_FILE` names), or
@@ -65,7 +65,7 @@ def make_dag(cpo_id: str) -> DAG:
 
         @task(outlets=[observations], execution_timeout=timedelta(minutes=20))
         def collect() -> None:
-            """Poll the feed for the run's window; skip when the feed is not polled; fail when no poll succeeded."""
+            """Poll the feed, listen to it or look for its files for the run's window; skip when it sends by itself; fail when all was in vain."""
             from ingestion.runs import NotPolledError, collect_window
 
             context = get_current_context()

@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     waiting.add_argument("--cpo", required=True)
     waiting.add_argument("--inbox", type=Path, help="default: var/inbox")
 
-    collect = commands.add_parser("collect", help="poll a feed for one collection window")
+    collect = commands.add_parser(
+        "collect", help="poll a feed, listen to it or look for its files for one collection window"
+    )
     collect.add_argument("--cpo", required=True)
     collect.add_argument("--seconds", type=float, default=60.0, help="length of the window (%(default)s)")
 
@@ -163,11 +165,11 @@ def _run(chosen: argparse.Namespace) -> int:
         with connect(Role.INGEST) as connection:
             import_waiting(connection, config, chosen.inbox or var_dir() / "inbox", now, _say)
     elif chosen.command == "collect":
-        from ingestion.collector import collect
+        from ingestion.runs import collect_feed
 
-        totals = collect(load_cpo(chosen.cpo, expand=True), seconds=chosen.seconds, report=_say)
+        totals = collect_feed(load_cpo(chosen.cpo, expand=True), seconds=chosen.seconds, report=_say)
         _say(str(totals))
-        return 0 if totals.complete_polls else 1
+        return 1 if totals.failure() else 0
     elif chosen.command == "convert-snapshots":
         from ingestion.snapshots import convert
 

@@ -53,6 +53,11 @@ class Totals:
     failed_polls: int = 0
     written: Written = field(default_factory=Written)
 
+    def failure(self) -> str | None:
+        """Why the window was in vain, if it was."""
+        is_vain = self.failed_polls and not self.complete_polls
+        return f"none of {self.failed_polls} polls was answered in full; see above" if is_vain else None
+
     def __str__(self) -> str:
         return (
             f"{self.complete_polls} complete polls ({self.unchanged_polls} unchanged), {self.failed_polls} failed; "

@@ -109,26 +109,36 @@ class RestPushFeed(FeedSettings):
 class _Stream(FeedSettings):
     """A connection that we hold and over which the CPO tells changes."""
 
-    url: str
     auth: Auth = NoAuth()
     messages: StatusMapping | None = None
-    """How the statuses in a message are read; what holds none is a sign of life."""
+    """How the statuses in a message are read; a message that holds none is a sign of life."""
     mapping: Mapping | None = None
-    """How descriptions are read, in messages and in the snapshot."""
+    """How descriptions (with statuses or without) are read, in messages and in the snapshot."""
     snapshot_when: Expression | None = None
     """True of the message that lists every EVSE, told after connecting."""
     snapshot: Request | None = None
     """Instead: a list to be asked for after connecting."""
     quiet_seconds: Seconds = 60
-    """Without any message or pong for this long the connection counts as broken."""
+    """Without any sign of life for this long the connection counts as broken."""
+
+    @model_validator(mode="after")
+    def _something_is_read(self) -> _Stream:
+        if self.messages is None and self.mapping is None:
+            raise ValueError("name messages, mapping or both: how a message is read")
+        if self.snapshot_when is not None and self.snapshot is not None:
+            raise ValueError("name snapshot_when or snapshot, not both")
+        if self.snapshot is not None and (self.mapping is None or self.mapping.evse.status is None):
+            raise ValueError("snapshot is read by mapping, which must say where the status stands")
+        return self
 
 
 class WebSocketFeed(_Stream):
     """JSON messages over a WebSocket."""
 
     kind: Literal["websocket"]
+    url: Annotated[str, StringConstraints(pattern=r"^wss?://")]
     subscribe: tuple[dict[str, object] | str, ...] = ()
-    """Messages to be sent after connecting; may hold ``${NAME}``."""
+    """Messages to be sent after connecting: objects (sent as JSON) or texts."""
     subprotocol: str | None = None
 
 
@@ -136,6 +146,11 @@ class SseFeed(_Stream):
     """JSON messages as Server-Sent Events."""
 
     kind: Literal["sse"]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://")]
+    events: tuple[str, ...] = ()
+    """Names of the events that are read; without it all of them."""
+    resumes: bool = False
+    """Asked with ``Last-Event-ID`` the source tells everything since: a short break loses nothing."""
 
 
 class FileDropFeed(FeedSettings):
@@ -143,18 +158,39 @@ class FileDropFeed(FeedSettings):
 
     kind: Literal["file_drop"]
     poll_seconds: Seconds
-    url: str
+    url: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*://")]
     """``file:///folder``, ``az://container/prefix`` or ``s3://bucket/prefix``."""
     pattern: str = "*"
     """Which names below it are files of this feed."""
     format: Literal["csv", "parquet", "json"]
-    mapping: Mapping
+    delimiter: Annotated[str, StringConstraints(min_length=1, max_length=1)] = ","
+    """``csv``: what stands between values."""
+    mapping: Mapping | None = None
+    """How a record is read that describes an EVSE, with its status."""
+    status_mapping: StatusMapping | None = None
+    """Instead: how a record is read that gives the status of an EVSE described elsewhere."""
     is_complete: bool
     """Each file lists every EVSE; otherwise it tells of some."""
     observed_at: Literal["record", "name", "modified"]
-    """Where the time of a file's statuses stands: in each record (``mapping.evse.updated_at``), in its name, or when it was last modified."""
+    """Where the time of a file's statuses stands: in each record (``updated_at``), in its name, or when it was last modified."""
     name_time: str | None = None
-    """``name``: how the time stands in the name, as of ``strptime``."""
+    """``name``: how the time stands in the name, as of ``strptime``, with the rest of the name."""
+
+    @model_validator(mode="after")
+    def _times_and_records_are_named(self) -> FileDropFeed:
+        if (self.mapping is None) == (self.status_mapping is None):
+            raise ValueError("name either mapping or status_mapping")
+        if self.mapping is not None and self.mapping.evse.status is None:
+            raise ValueError("mapping.evse.status must say where the status stands")
+        if (self.observed_at == "name") != (self.name_time is not None):
+            raise ValueError("observed_at: name and name_time go together")
+        if self.observed_at == "record":
+            if self.is_complete:
+                raise ValueError("the time of a complete file stands in its name, or is when it was modified")
+            reads = self.mapping.evse if self.mapping else self.status_mapping
+            if reads is None or reads.updated_at is None:
+                raise ValueError("observed_at: record needs updated_at")
+        return self
 
 
 class HistoryFeed(FeedSettings):

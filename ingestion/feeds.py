@@ -3,13 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
-from ingestion.config import CpoConfig, HistoryFeed, OcpiFeed, RestPullFeed, RestPushFeed, secret
-from ingestion.model import PolledFeed, Translated
+from ingestion.config import (
+    AssetsRequest,
+    CpoConfig,
+    HistoryFeed,
+    OcpiFeed,
+    Request,
+    RestPullFeed,
+    RestPushFeed,
+    StreamSettings,
+    WebSocketFeed,
+    secret,
+)
+from ingestion.model import Poll, PolledFeed, StreamFeed, Translated
+from ingestion.settings import FeedSettings
+from ingestion.stream.pace import Pace
 from warehouse.strict_yaml import ConfigError
 
 FindSecret = Callable[[str], str]
 """Value of a secret by its name; raises ``ConfigError`` that names it when there is none."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What it takes to listen to a feed. ``snapshot`` asks for a list of every EVSE, where the feed has one; it raises ``FeedError``."""
+
+    feed: StreamFeed
+    snapshot: Callable[[], Poll] | None = None
+    close_snapshot: Callable[[], None] = lambda: None
+
+    def close(self) -> None:
+        """Give back connections."""
+        self.feed.close()
+        self.close_snapshot()
+
+
+def open_stream(config: CpoConfig, now: Callable[[], datetime], pace: Pace, find_secret: FindSecret = secret) -> Stream:
+    """Make the client for a feed that is listened to. Raises ``ConfigError`` for any other."""
+    if not isinstance(config.feed, StreamSettings):
+        raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not a stream")
+    from ingestion.http import HttpTransport
+    from ingestion.rest.credentials import Credentials
+
+    transport = HttpTransport()
+    credentials = Credentials(config.feed.auth, find_secret, transport)
+    feed: StreamFeed
+    if isinstance(config.feed, WebSocketFeed):
+        from ingestion.stream.websocket import WebSocketStream
+
+        feed = WebSocketStream(config.feed, credentials, transport, now, pace)
+    else:
+        from ingestion.stream.sse import SseStream
+
+        feed = SseStream(config.feed, credentials, transport, now, pace)
+    if config.feed.snapshot is None:
+        return Stream(feed)
+    listing = open_polled(_as_polled(config, config.feed, config.feed.snapshot), find_secret)
+
+    def snapshot() -> Poll:
+        listing.forget()
+        return listing.poll()
+
+    return Stream(feed, snapshot, listing.close)
+
+
+def _as_polled(config: CpoConfig, feed: StreamSettings, request: Request) -> CpoConfig:
+    """The same CPO, asked for the list that its stream's snapshot is."""
+    assert feed.mapping is not None
+    shared = {name: getattr(feed, name) for name in FeedSettings.model_fields}
+    polled = RestPullFeed(
+        kind="rest_pull",
+        poll_seconds=1,
+        auth=feed.auth,
+        assets=AssetsRequest(**request.model_dump()),
+        mapping=feed.mapping,
+        **shared,
+    )
+    return config.model_copy(update={"feed": polled})
 
 
 def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFeed:

@@ -203,22 +203,48 @@ class DeltaFeed(PolledFeed, Protocol):
         ...
 
 
-class StreamFeed(Protocol):
-    """A feed that speaks by itself over a connection that is held."""
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message as it came over a stream. ``event_id``: what the source may be asked to go on after; empty when it names none."""
 
-    def connect(self) -> Poll | None:
-        """Connect, subscribe, and take the snapshot if the feed offers one. Raises ``FeedError``."""
+    data: bytes
+    event_id: str = ""
+
+
+class StreamFeed(Protocol):
+    """A feed that speaks by itself over a connection that is held. One thread connects and receives."""
+
+    @property
+    def alive_at(self) -> datetime:
+        """The last sign of life of the connection, the present one or the one that broke."""
         ...
 
-    def receive(self, seconds: float) -> Message | None:
-        """The next message; ``None`` after ``seconds`` without one while the connection is known to be alive.
+    @property
+    def retry_seconds(self) -> float | None:
+        """How long the source wants to be left alone before it is asked again."""
+        ...
+
+    def connect(self, after_event_id: str) -> bool:
+        """Connect and subscribe; whether the source goes on right after ``after_event_id``. Raises ``FeedError``."""
+        ...
+
+    def receive(self) -> Frame | None:
+        """The next message; ``None`` when there was none for a moment and the connection still counts as alive.
 
         Raises ``FeedError`` when the connection broke or is silent for longer than it may be.
         """
         ...
 
+    def held_until(self, now: datetime) -> datetime:
+        """Until when a connection that is given up now, unbroken, counts as held."""
+        ...
+
+    def interrupt(self) -> None:
+        """Make `receive` return soon. May be called from another thread."""
+        ...
+
     def close(self) -> None:
-        """Give back connections."""
+        """Give back the connection, if any."""
         ...
 
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ingestion.collector import Totals, collect, next_on_grid
-from ingestion.config import HistoryFeed, load_cpo, secret
-from ingestion.feeds import FindSecret, open_polled
+from ingestion.config import CpoConfig, FileDropFeed, HistoryFeed, RestPushFeed, StreamSettings, load_cpo, secret
+from ingestion.feeds import FindSecret, open_polled, open_stream
 from ingestion.handover import import_waiting
 from ingestion.history import Imported
 from ingestion.model import FeedError
 from warehouse.connection import Role, connect, var_dir
+
+if TYPE_CHECKING:
+    from ingestion.file_drop import FileTotals
+    from ingestion.streams import StreamTotals
+
+    AnyTotals = Totals | StreamTotals | FileTotals
 
 WINDOW = timedelta(minutes=15)
 """Windows begin on the clock's quarter hours, as the schedule does."""
@@ -42,22 +50,37 @@ def import_waiting_files(cpo_id: str) -> list[Imported]:
         return import_waiting(connection, config, inbox, datetime.now(UTC), log.info)
 
 
-def collect_window(cpo_id: str, run_after: datetime, find_secret: FindSecret = secret) -> Totals:
-    """Poll until the window ends, at least once. A retry polls what is left of it.
+def collect_feed(
+    config: CpoConfig, *, seconds: float, report: Callable[[str], None], find_secret: FindSecret = secret
+) -> AnyTotals:
+    """Poll, listen or look for files for ``seconds``, whatever the feed's kind asks for."""
+    if isinstance(config.feed, StreamSettings):
+        from ingestion.streams import collect_stream
 
-    Raises ``NotPolledError``, and ``FeedError`` when it polled and no poll was answered in full.
+        open_feed = partial(open_stream, find_secret=find_secret)
+        return collect_stream(config, seconds=seconds, report=report, open_feed=open_feed)
+    if isinstance(config.feed, FileDropFeed):
+        from ingestion.file_drop import collect_files
+
+        return collect_files(config, seconds=seconds, report=report)
+    return collect(config, seconds=seconds, report=report, make_feed=partial(open_polled, find_secret=find_secret))
+
+
+def collect_window(cpo_id: str, run_after: datetime, find_secret: FindSecret = secret) -> AnyTotals:
+    """Collect until the window ends; poll or look for files at least once. A retry does what is left of it.
+
+    Raises ``NotPolledError``, and ``FeedError`` when all of it was in vain.
     """
     config = load_cpo(cpo_id, expand=True)
-    if isinstance(config.feed, HistoryFeed):
-        raise NotPolledError(f"{cpo_id} hands over files and is not polled")
+    if isinstance(config.feed, HistoryFeed | RestPushFeed):
+        raise NotPolledError(
+            f"{cpo_id} hands over files and is not polled"
+            if isinstance(config.feed, HistoryFeed)
+            else f"{cpo_id} pushes and is not polled"
+        )
     rest = (window_end(run_after) - datetime.now(UTC)).total_seconds()
-    totals = collect(
-        config,
-        seconds=max(rest, 0.0),
-        report=log.info,
-        make_feed=partial(open_polled, find_secret=find_secret),
-    )
+    totals = collect_feed(config, seconds=max(rest, 0.0), report=log.info, find_secret=find_secret)
     log.info("%s: %s", cpo_id, totals)
-    if totals.failed_polls and not totals.complete_polls:
-        raise FeedError(f"{cpo_id}: none of {totals.failed_polls} polls was answered in full; see above")
+    if reason := totals.failure():
+        raise FeedError(f"{cpo_id}: {reason}")
     return totals

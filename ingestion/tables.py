@@ -35,7 +35,7 @@ UNREADABLE = (UnicodeDecodeError, EOFError, lzma.LZMAError, zlib.error, OSError,
 """What reading a damaged file raises, or one that is not what it seems."""
 
 
-def _open_plain(path: Path) -> IO[bytes]:
+def open_plain(path: Path) -> IO[bytes]:
     """Open a file as its uncompressed bytes, by what it is and not by its name."""
     with path.open("rb") as file:
         magic = file.read(6)
@@ -50,7 +50,7 @@ def _open_plain(path: Path) -> IO[bytes]:
 
 def open_text(path: Path, encoding: str = "utf-8-sig") -> IO[str]:
     """Open a CSV file as text: by default UTF-8 with or without a byte order mark; gzip, xz, bzip2 or plain."""
-    return io.TextIOWrapper(_open_plain(path), encoding=encoding, errors="strict", newline="")
+    return io.TextIOWrapper(open_plain(path), encoding=encoding, errors="strict", newline="")
 
 
 def read_tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]]:
@@ -61,7 +61,7 @@ def read_tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]
     if not path.exists():
         raise HistoryFileError(f"{path}: no such file")
     try:
-        plain = _open_plain(path)
+        plain = open_plain(path)
         with plain:
             is_parquet = plain.read(4) == b"PAR1"
         if is_parquet:
@@ -73,7 +73,7 @@ def read_tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]
 
 
 def _parquet_tables(path: Path) -> Iterator[tuple[int, pd.DataFrame, list[Rejected]]]:
-    with _open_plain(path) as plain:
+    with open_plain(path) as plain:
         source = pyarrow.parquet.ParquetFile(io.BytesIO(plain.read()))
         first = 1
         names = [name.strip() for name in source.schema_arrow.names]

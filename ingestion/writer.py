@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -20,12 +20,29 @@ from psycopg.types.json import Jsonb
 
 from ingestion import statements
 from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
-from ingestion.model import KEPT, Asset, Contact, FeedError, Message, Outcome, Poll, Rejected, Told, cut, reference
+from ingestion.model import (
+    KEPT,
+    Asset,
+    Contact,
+    FeedError,
+    Message,
+    Outcome,
+    Poll,
+    Rejected,
+    Told,
+    cut,
+    reference,
+)
+from ingestion.stream.mark import Mark, split_fingerprints
 from ingestion.times import EARLIEST, FUTURE_SKEW
 from ingestion.told import Change, Life, Retold, changes_among, read_retold, write_retold
+from warehouse.object_store import StoredObject
 
 NAME_LIMIT = 500
 """Characters of a quarantined record's place; the key that finds it again cannot hold much more."""
+
+_TURN = 0x5754
+"""Key of the locks that say which collector of a stream or of files is at work; the second key is the feed's."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -48,6 +65,15 @@ class Written:
             self.contacts + other.contacts,
             self.quarantined + other.quarantined,
             self.unknown | other.unknown,
+        )
+
+    def __sub__(self, other: Written) -> Written:
+        return Written(
+            self.assets - other.assets,
+            self.changes - other.changes,
+            self.contacts - other.contacts,
+            self.quarantined - other.quarantined,
+            self.unknown - other.unknown,
         )
 
     def __str__(self) -> str:
@@ -176,10 +202,18 @@ class Writer:
         return batch.written
 
     def write_stretch(
-        self, contact_from: datetime, contact_until: datetime, outcome: Outcome, detail: str | None = None
+        self,
+        contact_from: datetime,
+        contact_until: datetime,
+        outcome: Outcome,
+        detail: str | None = None,
+        *,
+        mark: Mark | None = None,
     ) -> Written:
         """Store a stretch of a stream: held (``ALIVE``), or a time in which messages may have been lost (``LOST``)."""
         with self.batch() as batch:
+            if mark is not None:
+                batch.keep_mark(mark)
             batch.add_contacts(
                 [
                     Contact(
@@ -199,6 +233,80 @@ class Writer:
             detail = _storable(detail[:500])
             batch.add_contacts([Contact(contact_at, contact_at, Outcome.FAILED, received_at, detail=detail)])
         return batch.written
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """One transaction around several calls: all of them are stored, or none."""
+        return self._connection.transaction()
+
+    def file_receipts(self, paths: list[str]) -> set[tuple[str, int, datetime]]:
+        """Path, bytes and time of the files among these paths that were looked at before."""
+        rows = self._connection.execute(
+            "select path, byte_count, modified_at from raw.file_receipt where feed_key = %s and path = any(%s)",
+            (self.feed_key, paths),
+        ).fetchall()
+        self._connection.commit()
+        return set(rows)
+
+    def times_of_content(self, content_sha256: bytes) -> set[datetime]:
+        """The times that files with this content spoke of, of those that were taken. Within a transaction."""
+        rows = self._connection.execute(
+            """
+            select observed_at from raw.file_receipt
+            where feed_key = %s and content_sha256 = %s and outcome = 'taken'
+            """,
+            (self.feed_key, content_sha256),
+        ).fetchall()
+        return {observed_at for (observed_at,) in rows}
+
+    def keep_file_receipt(
+        self,
+        found: StoredObject,
+        observed_at: datetime,
+        content_sha256: bytes,
+        outcome: str,
+        detail: str | None,
+        received_at: datetime,
+    ) -> None:
+        """Note that a file was taken, refused (with the reason), or repeats one that was taken."""
+        with self._connection.transaction():
+            self._connection.execute(
+                """
+                insert into raw.file_receipt (
+                    feed_key, path, content_sha256, modified_at, byte_count, observed_at, outcome, detail, received_at
+                )
+                values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+                """,
+                (
+                    self.feed_key, found.path, content_sha256, found.modified_at, found.byte_count, observed_at, outcome,
+                    detail and _storable(cut(detail)), received_at,
+                ),
+            )  # fmt: skip
+
+    def take_turn(self) -> bool:
+        """Whether this connection is now the only one that writes what the feed streams or drops; until it is given up or closed."""
+        row = self._connection.execute("select pg_try_advisory_lock(%s, %s)", (_TURN, self.feed_key)).fetchone()
+        self._connection.commit()
+        assert row is not None
+        return bool(row[0])
+
+    def give_up_turn(self) -> None:
+        """Let the next collector of the stream write."""
+        self._connection.execute("select pg_advisory_unlock(%s, %s)", (_TURN, self.feed_key))
+        self._connection.commit()
+
+    def evses_by_id(self) -> dict[str, set[str]]:
+        """As of `Batch.evses_by_id`."""
+        with self.batch() as batch:
+            return batch.evses_by_id()
+
+    def mark(self) -> Mark | None:
+        """Where the last collector of the stream stopped writing."""
+        row = self._connection.execute(
+            "select held_until, received_at, fingerprints, event_id from raw.stream_mark where feed_key = %s",
+            (self.feed_key,),
+        ).fetchone()
+        self._connection.commit()
+        return None if row is None else Mark(row[0], row[1], split_fingerprints(row[2]), row[3])
 
     def last_complete(self, before: datetime, *, is_full: bool = False) -> datetime | None:
         """When, within a day, the feed last told the state of every EVSE, by whichever collector; ``is_full``: by listing all of them."""
@@ -542,6 +650,21 @@ class Batch:
             values (%s, %s, %s, %s, %s)
             """,
             (self._feed_key, idempotency_key, request_sha256, Jsonb(response), received_at),
+        )
+
+    def keep_mark(self, mark: Mark) -> None:
+        """Keep where the writing of a stream stands."""
+        self._connection.execute(
+            """
+            insert into raw.stream_mark (feed_key, held_until, received_at, fingerprints, event_id)
+            values (%s, %s, %s, %s, %s)
+            on conflict (feed_key) do update set
+                held_until = excluded.held_until,
+                received_at = excluded.received_at,
+                fingerprints = excluded.fingerprints,
+                event_id = excluded.event_id
+            """,
+            (self._feed_key, mark.held_until, mark.received_at, b"".join(mark.fingerprints), mark.event_id),
         )
 
     def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -34,6 +37,15 @@ def _explained(what: str) -> Iterator[None]:
         # Only the first line: the rest may repeat the request with its credentials.
         first_line = (str(error).splitlines() or [""])[0]
         raise ObjectStoreError(f"object store: cannot {what}: {type(error).__name__}: {first_line}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a listing says of an object."""
+
+    path: str
+    byte_count: int
+    modified_at: datetime
 
 
 class ObjectStore:
@@ -73,6 +85,27 @@ class ObjectStore:
         """Paths of all objects below ``folder``, sorted."""
         with _explained(f"list {folder}"):
             return sorted(item["path"] for page in obstore.list(self._store, folder) for item in page)
+
+    def objects(self, folder: str = "") -> list[StoredObject]:
+        """All objects below ``folder``, by path."""
+        with _explained(f"list {folder or self._place}"):
+            items = [item for page in obstore.list(self._store, folder or None) for item in page]
+        found = [StoredObject(item["path"], item["size"], item["last_modified"]) for item in items]
+        return sorted(found, key=lambda item: item.path)
+
+    def download(self, path: str, to: Path) -> StoredObject:
+        """Copy an object into a file, piece by piece. Raises like `get`."""
+        with _explained(f"read {path}"):
+            result = obstore.get(self._store, path)
+            with to.open("wb") as file:
+                for piece in result.stream():
+                    file.write(bytes(piece))
+            return StoredObject(path, result.meta["size"], result.meta["last_modified"])
+
+    def move(self, path: str, to: str) -> None:
+        """Give an object another path."""
+        with _explained(f"move {path}"):
+            obstore.rename(self._store, path, to)
 
     def newest_first(self, folder: str) -> list[str]:
         """Paths of all objects below ``folder``, the last written first."""

@@ -1,6 +1,6 @@
 """What feeds other than polls and files need: a life, documents, receipts, access.
 
-``raw.feed_life`` and ``raw.ocpi_location`` are the collector's memory, like ``raw.evse_latest``: updated in place, derived from what was received.
+``raw.feed_life``, ``raw.stream_mark`` and ``raw.ocpi_location`` are the collector's memory, like ``raw.evse_latest``: updated in place, derived from what was received.
 """
 
 from __future__ import annotations
@@ -33,6 +33,14 @@ comment on column raw.feed_life.reconcile_wanted_at is 'When somebody last asked
 
 alter table raw.evse_latest add column retold jsonb not null default '[]';
 comment on column raw.evse_latest.retold is 'The last times at which a word was told that held already: [observed_at, word, received_at], times in microseconds since 1970. When a message comes late, they say until when it held.';
+create table raw.stream_mark (
+    feed_key smallint primary key references raw.feed,
+    held_until timestamptz not null,
+    received_at timestamptz,
+    fingerprints bytea not null,
+    event_id text not null
+);
+comment on table raw.stream_mark is 'Where the collector of a stream stopped writing: the next one goes on right there.';
 
 create table raw.ocpi_location (
     feed_key smallint not null references raw.feed,
@@ -58,14 +66,17 @@ create table raw.file_receipt (
     feed_key smallint not null references raw.feed,
     path text not null,
     content_sha256 bytea not null,
+    modified_at timestamptz not null,
     byte_count bigint not null,
-    outcome text not null check (outcome in ('taken', 'refused')),
+    observed_at timestamptz not null,
+    outcome text not null check (outcome in ('taken', 'repeated', 'refused')),
     detail text,
     received_at timestamptz not null,
     recorded_at timestamptz not null default now(),
-    primary key (feed_key, path, content_sha256)
+    primary key (feed_key, path, content_sha256, modified_at)
 );
-comment on table raw.file_receipt is 'Files that a feed dropped, each once: taken, or refused with the reason.';
+comment on table raw.file_receipt is 'Files that a feed dropped, each once: taken, repeated (the content was taken before), or refused with the reason.';
+comment on column raw.file_receipt.observed_at is 'The time that the file speaks of; where each record has its own, when the file was last modified.';
 create index on raw.file_receipt (feed_key, content_sha256);
 
 alter table raw.quarantine drop constraint quarantine_feed_key_source_record_ref_field_payload_sha256_key;
@@ -111,8 +122,8 @@ grant select, insert, update, delete on all tables in schema access to ingest;
 """
 
 GRANTS = """
-grant select, insert on raw.feed_life, raw.ocpi_location, raw.push_receipt, raw.file_receipt to ingest;
-grant update on raw.feed_life, raw.ocpi_location to ingest;
+grant select, insert on raw.feed_life, raw.stream_mark, raw.ocpi_location, raw.push_receipt, raw.file_receipt to ingest;
+grant update on raw.feed_life, raw.stream_mark, raw.ocpi_location to ingest;
 grant delete on raw.ocpi_location to ingest;
 grant select on raw.feed_life, raw.file_receipt, raw.quarantine to transform;
 """
