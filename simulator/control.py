@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -117,6 +118,12 @@ def router(feeds: Mapping[str, Feed]) -> APIRouter:
         except OcpiError as error:
             raise HTTPException(502, error.message) from error
 
+    @routes.get("/{name}/partner")
+    async def partner(name: str) -> dict[str, Any]:
+        """Tell who is registered, tokens and all: none of them is worth anything elsewhere."""
+        found = feed_of(feeds, name).partner
+        return {} if found is None else asdict(found)
+
     @routes.post("/{name}/push", status_code=204)
     async def push(name: str, order: PushOrder, request: Request) -> None:
         """Begin to push (one receiver at a time)."""
@@ -142,7 +149,7 @@ def router(feeds: Mapping[str, Feed]) -> APIRouter:
     async def state(name: str, errand: str) -> dict[str, str]:
         feed_of(feeds, name)
         if errand not in ("push", "drop"):
-            raise HTTPException(404, "a feed has: changes, drop, fault, log, push, register, words")
+            raise HTTPException(404, "a feed has: changes, drop, fault, log, partner, push, register, words")
         return {"state": errands.state(name, errand)}
 
     @routes.delete("/{name}/{errand}", status_code=204)

@@ -94,7 +94,10 @@ async def register(feed: Feed, own_url: str, versions_url: str, token: str, vers
             offered = credentials_in(version, ours, own_url, feed.source.parties)
             data = await _ask(client, "POST", url, version, token, offered)
             theirs = Credentials.model_validate(data)
-        except (OcpiError, ValidationError):
+        except ValidationError as error:
+            feed.partner = before
+            raise OcpiError(3001, f"{url}: answers with no credentials") from error
+        except OcpiError:
             feed.partner = before
             raise
     feed.partner = Partner(version, theirs.token, ours, theirs.url, endpoints, theirs.roles or [])

@@ -45,7 +45,9 @@ class Simulator:
     def get(self, path: str, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
         return httpx.get(f"{self.url}/{self.name}/{path}", headers=headers, params=params, timeout=10)
 
-    def ocpi(self, path: str, version: str = "2.2.1", method: str = "GET", token: str | None = None, **more: Any) -> httpx.Response:
+    def ocpi(
+        self, path: str, version: str = "2.2.1", method: str = "GET", token: str | None = None, **more: Any
+    ) -> httpx.Response:
         headers = authorization(version, token or TOKENS[self.name])
         return httpx.request(method, f"{self.url}/{self.name}/ocpi/{path}", headers=headers, timeout=10, **more)
 
