@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -206,7 +207,8 @@ def _drop(world: World, options: argparse.Namespace) -> None:
     for fault in options.fault:
         feed.board.switch_on(fault)
     order = DropOrder(folder=options.out, every=options.every, format=options.format, what=options.what)
-    asyncio.run(drop(feed, order))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(drop(feed, order))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -60,8 +60,8 @@ class Simulator:
     def switch_off(self) -> None:
         self.control("DELETE", "fault")
 
-    def control(self, method: str, what: str, **body: Any) -> Any:
-        answer = httpx.request(method, f"{self.url}/control/{self.name}/{what}", json=body or None, timeout=10)
+    def control(self, method: str, errand: str, /, **body: Any) -> Any:
+        answer = httpx.request(method, f"{self.url}/control/{self.name}/{errand}", json=body or None, timeout=10)
         assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
