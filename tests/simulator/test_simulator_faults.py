@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.simulator.served import NOON, QUICK, TOKENS, Clock, Simulator, authorization, simulator
 
 from simulator.sources import words_at
 from simulator.switchboard import ASKED, FAULTS, FILES, HELD, PUSHED, FaultSwitch, Switchboard, catalogue
+from tests.simulator.served import NOON, QUICK, TOKENS, Clock, Simulator, authorization, simulator
 
 OCPI = "2.2.1/locations"
 

@@ -14,14 +14,14 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from tests.simulator.served import NOON, QUICK, Simulator, simulator
-from tests.waiting import until
 
-from simulator.dropping import NAME_TIME, Dropper, DropOrder
+from simulator.dropping import NAME_TIME, DropOrder, Dropper
 from simulator.quick import moment_text
 from simulator.serving import Feed
 from simulator.sources import words_at
 from simulator.switchboard import FaultSwitch
+from tests.simulator.served import NOON, QUICK, Simulator, simulator
+from tests.waiting import until
 
 LATER = NOON + timedelta(seconds=10)
 

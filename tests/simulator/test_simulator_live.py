@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import httpx_sse
 import pytest
-from tests.simulator.served import QUICK, TOKENS, Simulator, simulator
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
+
+from tests.simulator.served import QUICK, TOKENS, Simulator, simulator
 
 HEADERS = {"X-Api-Key": TOKENS["quick"]}
 SUBSCRIBE = {"action": "subscribe"}
@@ -54,6 +55,12 @@ def received(held: ClientConnection, seconds: float) -> list[dict[str, Any]]:
         except TimeoutError:
             break
     return found
+
+
+def listen(held: ClientConnection) -> None:
+    """Until it ends."""
+    for _ in range(1000):
+        held.recv(timeout=5)
 
 
 def updates(messages: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -167,8 +174,7 @@ def test_connections_end_with_the_code_that_was_asked_for(quick: Simulator) -> N
     with websocket(quick) as held:
         quick.switch("disconnect", code=4321)
         with pytest.raises(ConnectionClosed) as closed:
-            for _ in range(1000):
-                held.recv(timeout=5)
+            listen(held)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4321
     with websocket(quick) as held:
@@ -178,8 +184,7 @@ def test_connections_end_with_the_code_that_was_asked_for(quick: Simulator) -> N
         with websocket(quick) as held:
             if ends:
                 with pytest.raises(ConnectionClosed):
-                    for _ in range(1000):
-                        held.recv(timeout=5)
+                    listen(held)
             else:
                 assert updates(received(held, 1))
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.simulator.served import NOON, OTHER, QUICK, TOKENS, Clock, Simulator, authorization, simulator
 
 from simulator.ocpi_objects import ocpi_word
 from simulator.quick import moment_text
+from tests.simulator.served import NOON, OTHER, QUICK, TOKENS, Clock, Simulator, authorization, simulator
 
 
 @pytest.fixture(scope="module")

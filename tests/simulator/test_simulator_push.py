@@ -13,11 +13,14 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from tests.simulator.served import QUICK, TOKENS, Simulator, authorization, simulator
-from tests.waiting import until
 
 from simulator.quick import moment_text
 from simulator.server import serve_in_thread
+from tests.simulator.served import QUICK, TOKENS, Simulator, authorization, simulator
+from tests.waiting import until
+
+
+R_SECRET = "r-secret"
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Stub:
         @app.get("/ocpi/versions")
         def versions(request: Request) -> Any:
             if request.headers.get("authorization") not in [
-                authorization(v, "r-secret")["Authorization"] for v in ("2.1.1", "2.2.1")
+                authorization(v, R_SECRET)["Authorization"] for v in ("2.1.1", "2.2.1")
             ]:
                 return JSONResponse({"status_code": 2001, "data": None}, 401)
             return enveloped([{"version": v, "url": f"{self.url}/ocpi/{v}"} for v in ("2.1.1", "2.2.1", "2.3.0")])
@@ -98,7 +101,7 @@ def stub(running: tuple[Simulator, Stub]) -> Stub:
 
 def begin(quick: Simulator, stub: Stub, kind: str = "ocpi", **order: Any) -> None:
     url = f"{stub.url}/ocpi/versions" if kind == "ocpi" else f"{stub.url}/v1/observations"
-    quick.control("POST", "push", kind=kind, url=url, token="r-secret", **order)
+    quick.control("POST", "push", kind=kind, url=url, token=R_SECRET, **order)
     assert quick.control("GET", "push") == {"state": "running"}
 
 
@@ -133,7 +136,7 @@ def test_every_change_is_patched_in_its_moment(quick: Simulator, stub: Stub, ver
     push = stub.pushes[0]
     assert push.method == "PATCH"
     assert push.path.startswith(f"ocpi/{version}/locations/AU/QCK/100")
-    assert push.headers["authorization"] == authorization(version, "r-secret")["Authorization"]
+    assert push.headers["authorization"] == authorization(version, R_SECRET)["Authorization"]
     assert quick.control("GET", "push") == {"state": "off"}
 
 

@@ -9,11 +9,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.simulator.served import NOON, OTHER, QUICK
 
 from simulator.quick import QuickSource
 from simulator.sources import Hub, Source, WorldSource, words_at
 from simulator.world import build_world
+from tests.simulator.served import NOON, OTHER, QUICK
 
 WORLD = build_world()
 SOURCES = [

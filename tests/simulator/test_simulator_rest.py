@@ -7,10 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.simulator.served import NOON, QUICK, TOKENS, Clock, Simulator, simulator
 
 from simulator.rest import EXPIRES_SECONDS
 from simulator.sources import words_at
+from tests.simulator.served import NOON, QUICK, TOKENS, Clock, Simulator, simulator
 
 
 @pytest.fixture(scope="module")
