@@ -13,6 +13,7 @@ from simulator.credentials import TIMEOUT_SECONDS, OcpiError, discover, receiver
 from simulator.ocpi_objects import authorization, evse_in, location_in
 from simulator.quick import moment_text
 from simulator.serving import Feed, Partner
+from simulator.sources import Location
 from simulator.telling import Follower, Message, Told, record
 
 RETRY_SECONDS = (0.2, 0.5, 1, 2, 5)
@@ -35,6 +36,8 @@ class PushOrder(BaseModel):
     """What a change sends: a PATCH of the EVSE, the whole EVSE, or its whole location."""
     puts_first: bool = False
     """OCPI: put every location before the first change."""
+    assets_url: str | None = None
+    """REST: where descriptions are posted, before the first observations: those of every EVSE."""
     batch_seconds: float = Field(default=0.5, gt=0)
     """REST: how long observations are gathered."""
 
@@ -109,30 +112,37 @@ def request_for(feed: Feed, style: str, version: str, told: Told) -> tuple[str, 
 
 async def push_rest(feed: Feed, order: PushOrder) -> None:
     """Post what changed in batches, until cancelled; a batch that was not taken is posted again with its key."""
-    follower = Follower(feed, "rest_push", feed.clock())
+    now = feed.clock()
+    follower = Follower(feed, "rest_push", now)
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as client:
+        if order.assets_url:
+            locations = feed.locations("rest_push", now)
+            for body, url in (
+                ({"assets": [asset for place in locations for asset in assets(place)]}, order.assets_url),
+                ({"observations": [state for place in locations for state in states(place)]}, order.url or ""),
+            ):
+                await post(client, order, url, body, str(uuid.uuid4()))
         while True:
             await asyncio.sleep(order.batch_seconds)
             told = [one for message in follower.due(feed.clock()) for one in message.told]
             if not told:
                 continue
             batch = Message(told, told[-1].change.at)
-            key = str(uuid.uuid4())
-            record(feed, "rest_push", batch, await post(client, order, batch, key))
+            key, body = str(uuid.uuid4()), {"observations": [observation(told) for told in batch.told]}
+            record(feed, "rest_push", batch, await post(client, order, order.url or "", body, key))
             if again := feed.board.spoils("duplicate", "rest_push"):
                 key = key if again.variant == "same_key" else str(uuid.uuid4())
-                record(feed, "rest_push", batch, await post(client, order, batch, key))
+                record(feed, "rest_push", batch, await post(client, order, order.url or "", body, key))
 
 
-async def post(client: httpx.AsyncClient, order: PushOrder, batch: Message, key: str) -> str:
+async def post(client: httpx.AsyncClient, order: PushOrder, url: str, body: dict[str, Any], key: str) -> str:
     """Post one batch, again and again with the same key while the receiver is away or busy; return how it ended."""
     headers = {"Authorization": f"Bearer {order.token}", "Idempotency-Key": key}
-    body = {"observations": [observation(told) for told in batch.told]}
     outcome = ""
     for pause in (0, *RETRY_SECONDS):
         await asyncio.sleep(pause)
         try:
-            answer = await client.post(order.url or "", json=body, headers=headers)
+            answer = await client.post(url, json=body, headers=headers)
         except httpx.HTTPError as error:
             outcome = type(error).__name__
             continue
@@ -153,3 +163,38 @@ def observation(told: Told) -> dict[str, Any]:
     elif told.bad:
         del written["evse_id"]
     return written
+
+
+def assets(place: Location) -> list[dict[str, Any]]:
+    """Describe a location's connectors, a record each."""
+    coordinates = place["coordinates"]
+    site = {
+        "site_id": place["id"],
+        "site_name": place["name"],
+        "address": place["address"],
+        "suburb": place["city"],
+        "postcode": place["postal_code"],
+        "state": place["state"],
+        "country": place["country"],
+        "latitude": coordinates["latitude"],
+        "longitude": coordinates["longitude"],
+        "time_zone": place["time_zone"],
+    }
+    return [
+        site
+        | {"evse_id": evse["uid"], "emi3_id": evse["evse_id"], "connector_id": connector["id"]}
+        | {
+            "connector_standard": connector["standard"],
+            "power_kw": connector.get("max_electric_power", 0) / 1000 or None,
+        }
+        for evse in place["evses"]
+        for connector in evse["connectors"]
+    ]
+
+
+def states(place: Location) -> list[dict[str, Any]]:
+    """Write the present states of a location's EVSEs as observations."""
+    return [
+        {"site_id": place["id"], "evse_id": evse["uid"], "status": evse["status"], "observed_at": evse["last_updated"]}
+        for evse in place["evses"]
+    ]

@@ -19,8 +19,7 @@ from simulator.server import serve_in_thread
 from tests.simulator.served import QUICK, TOKENS, Simulator, authorization, simulator
 from tests.waiting import until
 
-
-R_SECRET = "r-secret"
+RECEIVER_KEY = TOKENS["hub"]
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Stub:
         @app.get("/ocpi/versions")
         def versions(request: Request) -> Any:
             if request.headers.get("authorization") not in [
-                authorization(v, R_SECRET)["Authorization"] for v in ("2.1.1", "2.2.1")
+                authorization(v, RECEIVER_KEY)["Authorization"] for v in ("2.1.1", "2.2.1")
             ]:
                 return JSONResponse({"status_code": 2001, "data": None}, 401)
             return enveloped([{"version": v, "url": f"{self.url}/ocpi/{v}"} for v in ("2.1.1", "2.2.1", "2.3.0")])
@@ -101,7 +100,7 @@ def stub(running: tuple[Simulator, Stub]) -> Stub:
 
 def begin(quick: Simulator, stub: Stub, kind: str = "ocpi", **order: Any) -> None:
     url = f"{stub.url}/ocpi/versions" if kind == "ocpi" else f"{stub.url}/v1/observations"
-    quick.control("POST", "push", kind=kind, url=url, token=R_SECRET, **order)
+    quick.control("POST", "push", kind=kind, url=url, token=RECEIVER_KEY, **order)
     assert quick.control("GET", "push") == {"state": "running"}
 
 
@@ -136,7 +135,7 @@ def test_every_change_is_patched_in_its_moment(quick: Simulator, stub: Stub, ver
     push = stub.pushes[0]
     assert push.method == "PATCH"
     assert push.path.startswith(f"ocpi/{version}/locations/AU/QCK/100")
-    assert push.headers["authorization"] == authorization(version, R_SECRET)["Authorization"]
+    assert push.headers["authorization"] == authorization(version, RECEIVER_KEY)["Authorization"]
     assert quick.control("GET", "push") == {"state": "off"}
 
 
@@ -212,7 +211,7 @@ def test_observations_are_posted_in_batches_and_again_with_their_key(quick: Simu
     keys = [push.headers["idempotency-key"] for push in stub.pushes]
     assert [len(set(keys[:1])), len(set(keys[1:4])), len(set(keys[4:]))] == [1, 1, len(keys) - 4]
     assert stub.pushes[1].body == stub.pushes[3].body
-    assert stub.pushes[0].headers["authorization"] == "Bearer r-secret"
+    assert stub.pushes[0].headers["authorization"] == f"Bearer {RECEIVER_KEY}"
     # The one that was refused is not posted again.
     stub.pushes = [stub.pushes[0], *stub.pushes[3:]]
     found = told(stub)
@@ -242,3 +241,14 @@ def test_whoever_is_to_be_pushed_to_must_be_there(quick: Simulator, stub: Stub) 
     ):
         assert httpx.post(url, json=order, timeout=10).status_code == status
     assert quick.control("GET", "push") == {"state": "off"}
+
+
+def test_descriptions_and_present_states_can_be_posted_first(quick: Simulator, stub: Stub) -> None:
+    begin(quick, stub, "rest", assets_url=f"{stub.url}/v1/assets", batch_seconds=0.2)
+    until(lambda: len(stub.pushes) >= 3)
+    described, states, _ = stub.pushes[:3]
+    assert (described.path, states.path) == ("v1/assets", "v1/observations")
+    refs = {f"{1001 + number // 10}/{100_100 + number}" for number in range(24)}
+    assert {f"{one['site_id']}/{one['evse_id']}" for one in described.body["assets"]} == refs
+    assert {f"{one['site_id']}/{one['evse_id']}" for one in states.body["observations"]} == refs
+    assert {one["power_kw"] for one in described.body["assets"]} == {75}
