@@ -200,3 +200,12 @@ def test_registering_with_nobody_says_so(quick: Simulator) -> None:
     assert answer.status_code == 502
     assert "nobody" in answer.json()["detail"]
     assert quick.ocpi("2.2.1/locations").status_code == 200
+
+
+def test_a_registration_that_is_refused_leaves_things_as_they_were(quick: Simulator) -> None:
+    # Its own first token is no good any more once it awaits the answer.
+    url = f"{quick.url}/control/quick/register"
+    own = {"url": f"{quick.url}/quick/ocpi/versions", "token": TOKENS["quick"]}
+    assert httpx.post(url, json=own, timeout=10).status_code == 502
+    assert quick.control("GET", "partner") == {}
+    assert quick.ocpi("2.2.1/locations").status_code == 200
