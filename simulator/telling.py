@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 import math
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -65,9 +64,7 @@ class Follower:
         self._protocol = protocol
         self._drawn_until = since
         self._upcoming: list[Change] = []
-        self._held: list[tuple[datetime, int, Change]] = []
-        self._numbers = itertools.count()
-        self._random = random.Random(0)
+        self._held: list[tuple[datetime, Change]] = []
 
     def due(self, now: datetime) -> list[Message]:
         """Return the messages to be sent now, in order, and write them off."""
@@ -77,14 +74,14 @@ class Follower:
             self._drawn_until = horizon
         while self._upcoming and self._upcoming[0].at <= now:
             change = self._upcoming.pop(0)
-            heapq.heappush(self._held, (self._release(change.at), next(self._numbers), change))
+            heapq.heappush(self._held, (self._release(change), change))
         told: list[Told] = []
         while self._held and self._held[0][0] <= now:
-            told += self._tell(heapq.heappop(self._held)[2])
+            told += self._tell(heapq.heappop(self._held)[1])
         if not told:
             return []
         groups = [told] if self._spoils("big_batch") else [[one] for one in told]
-        not_sent = min((change.at for _, _, change in self._held), default=_FOREVER)
+        not_sent = min((change.at for _, change in self._held), default=_FOREVER)
         return Message.of(groups, not_sent)
 
     def repeated(self, messages: Iterable[Message]) -> Iterator[Message]:
@@ -103,12 +100,13 @@ class Follower:
     def _spoils(self, name: str) -> FaultSwitch | None:
         return self._feed.board.spoils(name, self._protocol)
 
-    def _release(self, at: datetime) -> datetime:
-        """When a change is sent: in its moment, later, somewhere in a window, or with the next batch."""
+    def _release(self, change: Change) -> datetime:
+        """When a change is sent: in its moment, later, somewhere in a window (for all connections alike), or with the next batch."""
+        at = change.at
         if late := self._spoils("late"):
             at += timedelta(seconds=late.wait)
         if window := self._spoils("reordering"):
-            at += timedelta(seconds=self._random.uniform(0, window.wait))
+            at += timedelta(seconds=random.Random(f"{change.uid}/{change.at}").uniform(0, window.wait))
         if batch := self._spoils("big_batch"):
             at = datetime.fromtimestamp(math.ceil(at.timestamp() / (batch.wait or 1)) * (batch.wait or 1), UTC)
         return at
