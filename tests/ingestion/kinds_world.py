@@ -1,0 +1,316 @@
+"""What the test of every feed kind needs: a served quick world, collectors and a receiver as processes, and what raw holds of it all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import psycopg
+import yaml
+
+from simulator.quick import QuickSource
+from simulator.server import build_app, serve_in_thread
+from simulator.sources import Hub, Party, Source, words_at
+from tests.waiting import until
+from warehouse.connection import REPOSITORY, Role, connect
+
+QUICK = QuickSource(seed=11, evse_count=24, mean_seconds=2)
+OTHER = QuickSource(seed=12, evse_count=12, mean_seconds=2, party=Party("AU", "OTH", "Other Charge"))
+SOURCES: dict[str, Source] = {"quick": QUICK, "hub": Hub((QUICK, OTHER))}
+SECRETS = {"quick": "quick-secret", "hub": "hub-secret"}
+
+CREDENTIALS_KEY = "bG9jYWwtb25seS1sb2NhbC1vbmx5LWxvY2FsLW9ubHk="
+
+GRID_SECONDS = 2
+"""Lists are polled this often and show the state of the grid's last time, so that what a poll saw is known from when it was made."""
+
+POINT = {"evse_id": "ref", "status": "state", "updated_at": "changed"}
+MAPPING: dict[str, Any] = {
+    "sites": "stations",
+    "site": {"site_id": "code", "site_name": "title", "latitude": "lat", "longitude": "lng", "time_zone": "tz"},
+    "evses": "points",
+    "evse": POINT,
+    "connectors": "plugs",
+    "connector": {"connector_id": "no", "power": {"path": "kw", "unit": "kW"}},
+}
+STATUSES = {"items": "updates", **POINT}
+HEADER = {"kind": "header", "name": "X-Api-Key", "secret": "QUICK_TOKEN"}
+
+
+class Row(NamedTuple):
+    """A stored change."""
+
+    at: datetime
+    evse_ref: str
+    word: str | None
+
+
+class Poll(NamedTuple):
+    """A stored complete contact, and until when its answer may have been made."""
+
+    at: datetime
+    received_at: datetime
+
+
+def on_grid(moment: datetime) -> datetime:
+    return datetime.fromtimestamp(moment.timestamp() // GRID_SECONDS * GRID_SECONDS, UTC)
+
+
+def grid_clock() -> datetime:
+    return on_grid(datetime.now(UTC))
+
+
+@dataclass
+class Kinds:
+    """One feed of one kind, and the processes that collect it."""
+
+    url: str
+    folder: Path
+    name: str = "quick"
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def write_config(self, **feed: Any) -> None:
+        """Write the CPO's file."""
+        settings = {"status_profile": "ocpi_2_2_1", "liveness_seconds": 60, **feed}
+        document = {"cpo_id": self.name, "name": self.name.title(), "feed": settings}
+        (self.folder / f"{self.name}.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Begin ``python -m ingestion ...``."""
+        with (self.folder / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ingestion", *arguments],
+                cwd=REPOSITORY,
+                env={
+                    **os.environ,
+                    "CPO_CONFIG_DIR": str(self.folder),
+                    "CREDENTIALS_KEY": CREDENTIALS_KEY,
+                    **{f"{name.upper()}_TOKEN": token for name, token in SECRETS.items()},
+                    **environment,
+                },
+                stdout=log,
+                stderr=log,
+            )
+        self.processes.append(process)
+        return process
+
+    def collect(self, seconds: float) -> subprocess.Popen[bytes]:
+        """Begin a window of collection."""
+        return self.run("collect", "--cpo", self.name, "--seconds", str(seconds))
+
+    def log(self) -> str:
+        return (self.folder / "log.txt").read_text(encoding="utf-8")
+
+    def control(self, method: str, errand: str, /, **body: Any) -> Any:
+        answer = httpx.request(method, f"{self.url}/control/{self.name}/{errand}", json=body or None, timeout=20)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    def suffer(self, faults: Iterable[dict[str, Any]], each_seconds: float = 0.7) -> None:
+        """Have one fault after the other, with time between them to recover."""
+        for fault in faults:
+            self.control("POST", "fault", **fault)
+            time.sleep(each_seconds)
+            self.control("DELETE", "fault")
+            time.sleep(each_seconds / 2)
+
+    def collect_through(self, faults: list[dict[str, Any]], each_seconds: float = 0.7) -> None:
+        """Collect in three windows: the second begins before the first ends and is killed, the third follows after a while."""
+        half = len(faults) // 2
+        trouble = each_seconds * 1.5
+        first = self.collect(4 + trouble * half)
+        until(lambda: bool(self.contacts("complete", "alive")), 30)
+        self.suffer(faults[:half], each_seconds)
+        second = self.collect(120)
+        assert first.wait(timeout=60) == 0, self.log()
+        self.suffer(faults[half:], each_seconds)
+        time.sleep(2)
+        second.send_signal(signal.SIGKILL)
+        second.wait()
+        time.sleep(1)
+        third = self.collect(6)
+        assert third.wait(timeout=60) == 0, self.log()
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with connect(Role.INGEST) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def rows(self) -> list[Row]:
+        """All stored changes, in order of their time."""
+        sql = """
+            select observed_at, evse_ref, status_word from raw.status_change
+            inner join raw.evse using (evse_key) order by observed_at, change_key
+        """
+        return [Row(*row) for row in self.query(sql)]
+
+    def contacts(self, *outcomes: str) -> list[tuple[datetime, datetime]]:
+        """Stored contacts of these outcomes."""
+        try:
+            return self.query(
+                "select contact_from, contact_until from raw.feed_contact where outcome = any(%s) order by 1",
+                list(outcomes),
+            )  # type: ignore[return-value]
+        except psycopg.errors.UndefinedTable:
+            return []
+
+    def polls(self) -> list[Poll]:
+        sql = "select contact_from, received_at from raw.feed_contact where outcome = 'complete' order by 1"
+        return [Poll(*row) for row in self.query(sql)]
+
+    def quarantined(self) -> list[tuple[str, str, str]]:
+        return self.query("select record_ref, field, reason from raw.quarantine order by 1")  # type: ignore[return-value]
+
+
+@contextmanager
+def kinds(folder: Path, name: str = "quick", *, is_gridded: bool = False) -> Iterator[Kinds]:
+    """Serve the quick world; what was started is ended."""
+    app = build_app(SOURCES, SECRETS, grid_clock, page_cap=2) if is_gridded else build_app(SOURCES, SECRETS)
+    with serve_in_thread(app) as url:
+        running = Kinds(url, folder, name)
+        try:
+            yield running
+        finally:
+            for process in running.processes:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+
+def own(ref: str) -> str:
+    """Identity in raw: the feed's own party has none in front."""
+    return ref.removeprefix("au*qck/")
+
+
+def fold(states: Iterable[tuple[datetime, str, str]], before: dict[str, str] | None = None) -> list[Row]:
+    """Keep what differs from the word before."""
+    latest: dict[str, str] = dict(before or {})
+    kept = []
+    for at, ref, word in sorted(states):
+        if latest.get(ref) != word:
+            kept.append(Row(at, ref, word))
+        latest[ref] = word
+    return kept
+
+
+def per_evse(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.evse_ref].append(row)
+    return dict(found)
+
+
+def seen_by_polls(source: Source, polls: list[Poll]) -> list[Row]:
+    """What polls saw change, when each answer was made at the grid's time before it."""
+    states = []
+    for poll in polls:
+        assert on_grid(poll.at) == on_grid(poll.received_at), (
+            "a poll that took longer than the grid's step tells nothing"
+        )
+        states += [(poll.at, own(ref), word) for ref, word in words_at(source, on_grid(poll.at)).items()]
+    return fold(states)
+
+
+def truth_between(source: Source, since: datetime, until_: datetime) -> list[Row]:
+    return [Row(change.at, change.evse_ref, change.word) for change in source.changes(since, until_)]
+
+
+def just_before(moment: datetime) -> datetime:
+    return moment - timedelta(milliseconds=1)
+
+
+class Event(NamedTuple):
+    """What a protocol may have told: an EVSE's word, with its own time or (``is_timed`` false) that of its being sent."""
+
+    at: datetime
+    evse_ref: str
+    word: str
+    is_timed: bool = True
+
+
+LATE = timedelta(seconds=1)
+"""By how much a time of receipt may be later than the time of what was received."""
+
+
+def logged(feed: Kinds, *outcomes: str) -> list[Event]:
+    """What the simulator's log says it told with one of these outcomes."""
+    found = []
+    for line in feed.control("GET", "log"):
+        if line["outcome"] in outcomes:
+            at = datetime.fromisoformat(line["told_at"] or line["sent_at"])
+            found.append(Event(at, line["evse_ref"], line["word"], line["told_at"] is not None))
+    return found
+
+
+def truth_until(until_: datetime, source: QuickSource = QUICK) -> list[Event]:
+    """Everything that really changed in the minutes before."""
+    return [
+        Event(change.at, change.evse_ref, change.word)
+        for change in source.changes(until_ - timedelta(minutes=5), until_)
+    ]
+
+
+def held(feed: Kinds) -> list[tuple[datetime, datetime]]:
+    """When a stream was held, without the edges: there a message may have been sent and not received, or received and not written."""
+    edge = timedelta(seconds=0.5)
+    joined: list[tuple[datetime, datetime]] = []
+    for start, end in feed.contacts("alive"):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return [(start + edge, end - edge) for start, end in joined]
+
+
+FAULT_WORDS = frozenset({"OUTOFORDER", "OCCUPIED_MAYBE"})
+"""What EVSEs are said to be by the faults of words: also in a list, while they are on."""
+
+
+def said_by(poll: Poll, source: Source = QUICK) -> dict[str, set[str]]:
+    """What a full list may have said of each EVSE, having been made between its being asked for and its receipt."""
+    before, after = words_at(source, poll.at - LATE), words_at(source, poll.received_at)
+    return {ref: {before[ref], after[ref], words_at(source, poll.at)[ref], *FAULT_WORDS} for ref in before}
+
+
+def findings(rows: list[Row], told: list[Event], possible: list[Event], lists: Iterable[Poll] = ()) -> list[str]:
+    """What is wrong with the rows: nothing when each of ``told`` is there exactly once, or was in force already, and everything else is ``possible`` or in a list.
+
+    A word told with a time that cannot be, or without one, stands at its receipt, up to ``LATE`` later.
+    """
+    found: list[str] = []
+    listed = {poll.at: said_by(poll) for poll in lists}
+    stored, events, certain = per_evse(rows), per_evse_events([*told, *possible]), per_evse_events(told)
+    for ref in sorted({*stored, *certain}):
+        used: set[Event] = set()
+        for before, row in zip([None, *stored.get(ref, [])], stored.get(ref, []), strict=False):
+            if before is not None and before.word == row.word:
+                found.append(f"repeated: {row}, after {before}")
+            matches = [one for one in events.get(ref, []) if one not in used and one.word == row.word]
+            match = next((one for one in matches if one.is_timed and one.at == row.at), None)
+            match = match or next((one for one in matches if timedelta(0) <= row.at - one.at <= LATE), None)
+            if match is not None:
+                used.add(match)
+            elif row.word not in listed.get(row.at, {}).get(ref, set()):
+                found.append(f"from nowhere: {row}")
+        for event in certain.get(ref, []):
+            in_force = [row.word for row in stored.get(ref, []) if row.at <= event.at]
+            if event not in used and (not in_force or in_force[-1] != event.word):
+                found.append(f"lost: {event}")
+    return found
+
+
+def per_evse_events(events: Iterable[Event]) -> dict[str, list[Event]]:
+    grouped: dict[str, set[Event]] = defaultdict(set)
+    for event in events:
+        grouped[event.evse_ref].add(event)
+    return {ref: sorted(found) for ref, found in grouped.items()}
