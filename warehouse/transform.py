@@ -190,10 +190,11 @@ def _finish(connection: psycopg.Connection, run_key: int, results: list[NodeRun]
             "insert into state.model_run (run_key, model, status, seconds, row_count) values (%s, %s, %s, %s, %s)",
             [(run_key, *result) for result in results],
         )
-    connection.execute("delete from state.applied_island")
-    connection.execute(
-        """
-        insert into state.applied_island (feed_key, alive_from, complete_from, alive_until)
-        select feed_key, alive_from, complete_from, alive_until from intermediate.int_feed__contact_islands
-        """
-    )
+    for table, model, columns in (
+        ("applied_lifeline", "int_feed__lifelines", "feed_key, kind, line_from, complete_from, line_until"),
+        ("applied_island", "int_feed__contact_islands", "feed_key, alive_from, heard_from, complete_from, alive_until"),
+    ):
+        connection.execute(f"delete from state.{table}")  # type: ignore[call-overload]
+        connection.execute(  # type: ignore[call-overload]
+            f"insert into state.{table} ({columns}) select {columns} from intermediate.{model}"
+        )

@@ -3,6 +3,8 @@ select
     contact_key,
     date_trunc('second', contact_from) as contact_from,
     date_trunc('second', contact_until) as contact_until,
+    contact_from as contact_from_exact,
+    contact_until as contact_until_exact,
     outcome,
     recorded_at
 from {{ source('raw', 'feed_contact') }}
