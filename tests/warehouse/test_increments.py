@@ -125,34 +125,34 @@ def test_a_late_change_touches_its_evse_from_its_day_to_the_next_observation() -
     assert_equal_to_a_full_refresh()
 
 
-def a_stream(outcome: Outcome = Outcome.ALIVE) -> datetime:
-    """Two EVSEs whose feed was held for six days until three days ago, each told once at its begin; return that."""
+def a_stream(broken_for: timedelta) -> tuple[datetime, datetime, datetime]:
+    """Two EVSEs whose feed was held for six days until three days ago, each told once at its begin; return that, and the break on the third day."""
     start = (NOW - timedelta(days=9)).replace(hour=18)
+    broken = start + timedelta(days=2, seconds=0.2)
+    back = broken + broken_for
     write(
         assets=[asset("A", valid_from=start), asset("B", valid_from=start)],
         changes=[("A", "available", start), ("B", "charging", start)],
-        stretches=[(start, start + timedelta(days=6), outcome)],
+        stretches=[(start, broken, Outcome.ALIVE), (back, start + timedelta(days=6), Outcome.ALIVE)],
     )
-    return start
+    return start, broken, back
 
 
 def test_a_late_loss_touches_the_days_from_it_to_the_end_of_its_island() -> None:
-    start = a_stream()
+    start, lost, back = a_stream(broken_for=timedelta(seconds=0.3))
     transform()
-    lost = start + timedelta(days=2, seconds=0.2)
-    write(
-        changes=[("A", "finishing", lost + timedelta(hours=30))],
-        stretches=[(lost, lost + timedelta(seconds=0.3), Outcome.LOST)],
-    )
+    assert {status for _, status, _ in seconds_of("A")} == {"available", "missing"}
+    write(changes=[("A", "finishing", lost + timedelta(hours=30))], stretches=[(lost, back, Outcome.LOST)])
     transform()
     days = {local_date(lost) + timedelta(days=day) for day in range(5)}
     assert max(days) == local_date(start + timedelta(days=6, seconds=300))
-    # B's service is not known anew; A's message touches A to its next observation, of which there is none.
+    # A's own message touches it for longer: to its next observation, of which there is none.
     assert {day for evse, day in touched() if evse == "B"} - {local_date(NOW)} == days
     found = {(evse, status): seconds for evse, status, seconds in seconds_of("A", "B")}
     two_days = 2 * 24 * 3600
     assert found["A", "available"] == found["B", "charging"] == two_days
     assert found["A", "finishing"] == 6 * 24 * 3600 + 300 - two_days - 30 * 3600
+    assert start + timedelta(days=2) == lost.replace(microsecond=0)
     assert_equal_to_a_full_refresh()
 
 
@@ -171,11 +171,10 @@ def test_a_late_loss_before_a_complete_contact_touches_no_day_after_it() -> None
 
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_what_another_collector_held_was_not_lost_also_when_that_is_learnt_later(pieces: int) -> None:
-    start = a_stream()
+    _, lost, back = a_stream(broken_for=timedelta(seconds=45))
     transform()
     before = daily()
-    lost = start + timedelta(days=2, seconds=0.5)
-    write(stretches=[(lost, lost + timedelta(seconds=45), Outcome.LOST)])
+    write(stretches=[(lost, back, Outcome.LOST)])
     transform()
     assert daily() != before
     step = timedelta(seconds=50 / pieces)
