@@ -41,10 +41,15 @@ class NodeRun(NamedTuple):
 
 
 def code_sha256() -> str:
-    """Hash of every statement and seed: when one changes, everything is computed anew."""
+    """Hash of every statement, seed and policy number: when one changes, everything is computed anew."""
     digest = hashlib.sha256()
     for path in sorted(
-        (*PROJECT.glob("models/**/*.sql"), *PROJECT.glob("macros/**/*.sql"), *PROJECT.glob("seeds/*.csv"))
+        (
+            PROJECT / "dbt_project.yml",
+            *PROJECT.glob("models/**/*.sql"),
+            *PROJECT.glob("macros/**/*.sql"),
+            *PROJECT.glob("seeds/*.csv"),
+        )
     ):
         digest.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()

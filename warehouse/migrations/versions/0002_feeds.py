@@ -18,6 +18,7 @@ comment on column raw.feed_contact.outcome is
     'complete: told the state of every EVSE of the feed; alive: the feed answered, no more; failed: asked, and not answered in full; '
     'lost: messages of a stream may have been lost in this stretch, so that silence in it says nothing.';
 alter table raw.feed_contact add column request_count integer;
+create index on raw.status_change (evse_key, observed_at) where status_word is null;
 create index on raw.feed_contact (feed_key, contact_from) where outcome = 'lost';
 create index on raw.feed_contact (feed_key, contact_from) where outcome = 'complete';
 comment on column raw.feed_contact.request_count is 'Requests that a poll took, with its retries; null: not counted.';
