@@ -1,4 +1,4 @@
-"""``python -m ingestion``: collect from a feed, import history files, convert snapshots, look into the quarantine."""
+"""``python -m ingestion``: collect from a feed, import history files, convert snapshots, look into the quarantine, ask how feeds stand."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     quarantine = commands.add_parser("quarantine", help="list quarantined records, newest first")
     quarantine.add_argument("--cpo")
     quarantine.add_argument("--most", type=int, default=20)
+    commands.add_parser("health", help="say how each feed stands; exit 1 when one is silent")
     commands.add_parser("check-config", help="read every CPO's file and say what is wrong")
     return parser
 
@@ -118,6 +119,16 @@ def _run(chosen: argparse.Namespace) -> int:
                 _say(
                     f"{key}  {seen_at:%Y-%m-%d %H:%M:%S}  {feed}  {source} {record} {field or ''}: {reason}\n    {payload}"
                 )
+    elif chosen.command == "health":
+        from ingestion.health import describe, read_health, silence
+
+        is_any_silent = False
+        with connect(Role.INGEST) as connection:
+            for config in map(load_cpo, cpo_ids()):
+                health = read_health(connection, config, now)
+                _say(describe(health, config, now))
+                is_any_silent |= silence(health, config, now) is not None
+        return int(is_any_silent)
     else:
         for cpo_id in cpo_ids():
             config = load_cpo(cpo_id, expand=True)

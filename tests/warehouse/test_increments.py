@@ -14,6 +14,7 @@ import pytest
 from ingestion.config import CpoConfig
 from ingestion.model import Asset, Contact, Observation, Outcome, reference
 from ingestion.writer import Writer
+from tests.warehouse.reading import every_row
 from warehouse.connection import REPOSITORY, Role, connect
 from warehouse.transform import TransformError, transform
 
@@ -81,11 +82,12 @@ def seconds_of(*evse_ids: str) -> list[tuple[Any, ...]]:
 
 def assert_equal_to_a_full_refresh() -> None:
     """The same rows come out when all is computed anew for the same cut-off."""
-    incremental = daily()
+    incremental, beside = daily(), every_row()
     with connect(Role.ANALYST) as connection:
         (as_of,) = connection.execute("select max(as_of) from marts.fct_transform_run").fetchone() or (None,)
     transform(full_refresh=True, as_of=as_of)
     assert daily() == incremental
+    assert every_row() == beside
 
 
 def two_evses(settings: CpoConfig | None = None) -> datetime:

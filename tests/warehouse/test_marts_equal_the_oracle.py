@@ -16,6 +16,7 @@ from ingestion import model
 from ingestion.history import import_history
 from ingestion.writer import Writer
 from tests.warehouse.oracle import MAPPED, Change, Contact, Loss, Scenario, seconds_by_status, was_held
+from tests.warehouse.reading import every_row, rows_of
 from warehouse.connection import Role, connect
 from warehouse.transform import transform
 
@@ -241,6 +242,9 @@ def test_marts_equal_a_walk_through_every_second_however_the_data_arrives(tmp_pa
     assert is_full == [True, False, False]
     assert differences(oracle) == []
 
-    incremental = marts()
-    transform(full_refresh=True)
+    incremental, beside = marts(), every_row()
+    assert all(beside[mart] for mart in ("dim_connector_version", "fct_evse_absence", "fct_feed_health_daily"))
+    as_of = max(row[0] for row in rows_of("fct_transform_run", "as_of"))
+    transform(full_refresh=True, as_of=as_of)
     assert marts() == incremental
+    assert every_row() == beside
