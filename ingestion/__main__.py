@@ -1,4 +1,4 @@
-"""``python -m ingestion``: collect from a feed, receive what is pushed, import history files, convert snapshots, look into the quarantine."""
+"""``python -m ingestion``: collect from feeds and receive what is pushed, import files, look into the quarantine, ask how feeds stand."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     register = commands.add_parser("register", help="register with a CPO's OCPI platform, so that it pushes to us")
     register.add_argument("--cpo", required=True)
 
+    commands.add_parser("health", help="say how each feed stands; exit 1 when one is silent")
     commands.add_parser("check-config", help="read every CPO's file and say what is wrong")
     return parser
 
@@ -185,6 +186,16 @@ def _run(chosen: argparse.Namespace) -> int:
         _register(chosen.cpo)
     elif chosen.command == "quarantine":
         _quarantine(chosen, now)
+    elif chosen.command == "health":
+        from ingestion.health import describe, read_health, silence
+
+        is_any_silent = False
+        with connect(Role.INGEST) as connection:
+            for config in map(load_cpo, cpo_ids()):
+                health = read_health(connection, config, now)
+                _say(describe(health, config, now))
+                is_any_silent |= silence(health, config, now) is not None
+        return int(is_any_silent)
     else:
         for cpo_id in cpo_ids():
             config = load_cpo(cpo_id, expand=True)

@@ -1,4 +1,4 @@
-"""What a scheduler calls: one hand-over import, one collection window. Needs no scheduler to exist."""
+"""What a scheduler calls: one hand-over import, one collection window, one look at a feed. Needs no scheduler to exist."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ingestion.collector import Totals, collect, next_on_grid
 from ingestion.config import CpoConfig, FileDropFeed, HistoryFeed, RestPushFeed, StreamSettings, load_cpo, secret
 from ingestion.feeds import FindSecret, open_polled, open_stream
 from ingestion.handover import import_waiting
+from ingestion.health import SilentFeedError, describe, is_watched, read_health, silence
 from ingestion.history import Imported
 from ingestion.model import FeedError
 from warehouse.connection import Role, connect, var_dir
@@ -84,3 +85,15 @@ def collect_window(cpo_id: str, run_after: datetime, find_secret: FindSecret = s
     if reason := totals.failure():
         raise FeedError(f"{cpo_id}: {reason}")
     return totals
+
+
+def watch_feed(cpo_id: str, now: datetime) -> str | None:
+    """Say how a feed stands, in one line; ``None`` when there is nothing to watch. Raises ``SilentFeedError``."""
+    config = load_cpo(cpo_id)
+    if not is_watched(config, now):
+        return None
+    with connect(Role.INGEST) as connection:
+        health = read_health(connection, config, now)
+    if reason := silence(health, config, now):
+        raise SilentFeedError(reason)
+    return describe(health, config, now) if health.is_registered else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -36,13 +37,40 @@ Seconds = Annotated[int, Field(strict=True, gt=0)]
 
 STATUS_PROFILES = REPOSITORY / "dbt_project" / "seeds" / "status_profiles.csv"
 """What each profile's words mean; a profile that is not there would make every word unknown."""
+STATUS_PROFILE_BASES = REPOSITORY / "dbt_project" / "seeds" / "status_profile_bases.csv"
+"""Profiles that say only where they differ from their base."""
 
 
 @lru_cache(maxsize=1)
+def status_words() -> dict[str, frozenset[str]]:
+    """Every status profile, with the words (lower case) that it or a base of it gives a meaning.
+
+    Raises ``ValueError`` for a base that does not exist and for a circle of bases.
+    """
+    own: dict[str, set[str]] = {}
+    for row in _rows(STATUS_PROFILES):
+        own.setdefault(row["status_profile"], set()).add(row["source_word"].lower())
+    bases = {row["status_profile"]: row["base_profile"] for row in _rows(STATUS_PROFILE_BASES)}
+    found: dict[str, frozenset[str]] = {}
+    for profile in own.keys() | bases.keys():
+        lineage = [profile]
+        while base := bases.get(lineage[-1]):
+            if base in lineage or base not in own.keys() | bases.keys():
+                problem = "goes round in a circle" if base in lineage else "does not exist"
+                raise ValueError(f"{STATUS_PROFILE_BASES}: {lineage[-1]}: its base '{base}' {problem}")
+            lineage.append(base)
+        found[profile] = frozenset().union(*(own.get(each, ()) for each in lineage))
+    return found
+
+
+def _rows(seed: Path) -> list[dict[str, str]]:
+    with seed.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def status_profiles() -> frozenset[str]:
     """Names of the status profiles that there are."""
-    with STATUS_PROFILES.open(encoding="utf-8", newline="") as file:
-        return frozenset(row["status_profile"] for row in csv.DictReader(file))
+    return frozenset(status_words())
 
 
 def must_be_status_profile(name: str) -> str:

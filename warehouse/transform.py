@@ -41,10 +41,15 @@ class NodeRun(NamedTuple):
 
 
 def code_sha256() -> str:
-    """Hash of every statement and seed: when one changes, everything is computed anew."""
+    """Hash of every statement, seed and policy number: when one changes, everything is computed anew."""
     digest = hashlib.sha256()
     for path in sorted(
-        (*PROJECT.glob("models/**/*.sql"), *PROJECT.glob("macros/**/*.sql"), *PROJECT.glob("seeds/*.csv"))
+        (
+            PROJECT / "dbt_project.yml",
+            *PROJECT.glob("models/**/*.sql"),
+            *PROJECT.glob("macros/**/*.sql"),
+            *PROJECT.glob("seeds/*.csv"),
+        )
     ):
         digest.update(path.relative_to(PROJECT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -190,10 +195,11 @@ def _finish(connection: psycopg.Connection, run_key: int, results: list[NodeRun]
             "insert into state.model_run (run_key, model, status, seconds, row_count) values (%s, %s, %s, %s, %s)",
             [(run_key, *result) for result in results],
         )
-    connection.execute("delete from state.applied_island")
-    connection.execute(
-        """
-        insert into state.applied_island (feed_key, alive_from, complete_from, alive_until)
-        select feed_key, alive_from, complete_from, alive_until from intermediate.int_feed__contact_islands
-        """
-    )
+    for table, model, columns in (
+        ("applied_lifeline", "int_feed__lifelines", "feed_key, kind, line_from, complete_from, line_until"),
+        ("applied_island", "int_feed__contact_islands", "feed_key, alive_from, heard_from, complete_from, alive_until"),
+    ):
+        connection.execute(f"delete from state.{table}")  # type: ignore[call-overload]
+        connection.execute(  # type: ignore[call-overload]
+            f"insert into state.{table} ({columns}) select {columns} from intermediate.{model}"
+        )

@@ -40,6 +40,15 @@
     {%- endif %}
 {%- endmacro %}
 
+{# The same by feed and day in UTC. -#}
+{% macro delete_touched_feed_days() -%}
+    {% if is_incremental() -%}
+        delete from {{ this }} as old
+        using {{ ref('int_feed__touched_days') }} as touched
+        where old.cpo_key = touched.cpo_key and old.utc_date = touched.utc_date
+    {%- endif %}
+{%- endmacro %}
+
 {# What holds for an EVSE, from a relation of asset versions: the latest description, a listed connector's first. One row per EVSE.
    A commissioning date once stated stays until another is stated: most feeds carry none. -#}
 {% macro evse_descriptions(versions) -%}

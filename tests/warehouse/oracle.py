@@ -26,6 +26,14 @@ class Contact:
     is_complete: bool
 
 
+@dataclass(frozen=True)
+class Loss:
+    """A stretch in which messages may have been lost. Epoch seconds."""
+
+    start: float
+    end: float
+
+
 @dataclass
 class Scenario:
     """All that one feed ever told, in the order in which it was true."""
@@ -38,6 +46,7 @@ class Scenario:
     commissioned_on: dict[str, date] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
 
 
 MAPPED = {
@@ -46,11 +55,22 @@ MAPPED = {
 }  # fmt: skip
 
 
+def was_held(scenario: Scenario, loss: Loss) -> bool:
+    """Whether somebody else held the stream from before the loss began to after it ended."""
+    reached = loss.start
+    if loss.start == loss.end:
+        return False
+    for contact in sorted(scenario.contacts, key=lambda c: c.start):
+        if contact.start < contact.end and contact.start <= reached:
+            reached = max(reached, contact.end)
+    return reached >= loss.end
+
+
 def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
     """(evse_id, local date, status) to in-service seconds, from the scenario's start to its end."""
     length = scenario.end - scenario.start
     is_alive = bytearray(length)
-    has_complete = bytearray(length)
+    complete_at: dict[int, list[float]] = {}
 
     def mark(start: float, end: float) -> None:
         first = int(start) - scenario.start
@@ -61,18 +81,27 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
     for contact in scenario.contacts:
         mark(contact.start, contact.end)
         if contact.is_complete and contact.start < scenario.end:
-            has_complete[int(contact.start) - scenario.start] = 1
+            complete_at.setdefault(int(contact.start) - scenario.start, []).append(contact.start)
     for change in scenario.changes:
         if change.word != "missing":
             mark(change.at, change.at)
+    # Second in which something may have been lost last, to the instant.
+    lost_until: dict[int, float] = {}
+    for loss in scenario.losses:
+        if not was_held(scenario, loss):
+            for second in range(max(int(loss.start) - scenario.start, 0), min(int(loss.end) - scenario.start, length)):
+                is_alive[second] = 0
+                lost_until[second] = second + 1 + scenario.start
+            last = int(loss.end) - scenario.start
+            lost_until[last] = max(lost_until.get(last, 0), loss.end)
 
     result: Counter[tuple[str, date, str]] = Counter()
     for evse_id, zone_name in scenario.time_zones.items():
         zone = ZoneInfo(zone_name)
-        told: dict[int, str] = {}
+        told: dict[int, tuple[float, str]] = {}
         # Of two changes in one second the later one holds.
         for change in sorted((c for c in scenario.changes if c.evse_id == evse_id), key=lambda c: c.at):
-            told[int(change.at) - scenario.start] = change.word if change.word in MAPPED else "unknown"
+            told[int(change.at) - scenario.start] = (change.at, change.word if change.word in MAPPED else "unknown")
         commissioned = scenario.commissioned_on.get(evse_id)
         commissioned_at = None
         if commissioned is not None:
@@ -83,14 +112,16 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
         status: str | None = None
         is_known = has_served = False
         for second in range(length):
-            if not is_alive[second]:
+            lost = lost_until.get(second)
+            if not is_alive[second] or lost is not None:
                 is_known = False
             if second in told:
+                told_at, word = told[second]
                 # What was removed and then is not listed any more is still removed.
-                if not (told[second] == "missing" and status == "removed"):
-                    status = told[second]
-                is_known = True
-            elif has_complete[second] and status is not None:
+                if not (word == "missing" and status == "removed"):
+                    status = word
+                is_known = is_known or lost is None or told_at >= lost
+            if any(lost is None or at >= lost for at in complete_at.get(second, ())) and status is not None:
                 is_known = True
             if commissioned_at is not None:
                 has_served = second >= commissioned_at

@@ -14,6 +14,7 @@ import pytest
 from ingestion.config import CpoConfig
 from ingestion.model import Asset, Contact, Observation, Outcome, reference
 from ingestion.writer import Writer
+from tests.warehouse.reading import every_row
 from warehouse.connection import REPOSITORY, Role, connect
 from warehouse.transform import TransformError, transform
 
@@ -40,6 +41,7 @@ def write(
     assets: Iterable[Asset] = (),
     changes: Iterable[tuple[str, str, datetime]] = (),
     polls: Iterable[datetime] = (),
+    stretches: Iterable[tuple[datetime, datetime, Outcome]] = (),
     settings: CpoConfig | None = None,
 ) -> None:
     """One transaction of the ingest role."""
@@ -47,6 +49,7 @@ def write(
         batch.add_assets(assets, NOW, is_whole_evse=False)
         batch.add_observations(Observation(reference("s", evse_id), word, at, NOW) for evse_id, word, at in changes)
         batch.add_contacts(Contact(at, at, Outcome.COMPLETE, NOW) for at in polls)
+        batch.add_contacts(Contact(since, until, outcome, NOW) for since, until, outcome in stretches)
 
 
 def touched() -> set[tuple[str, date]]:
@@ -67,13 +70,24 @@ def daily() -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
+def seconds_of(*evse_ids: str) -> list[tuple[Any, ...]]:
+    """(EVSE, status, seconds) over all days."""
+    with connect(Role.ANALYST) as connection:
+        return connection.execute(
+            "select evse_id, status, sum(seconds) from marts.fct_evse_status_daily inner join marts.dim_evse using (evse_key)"
+            " where evse_id = any(%s) group by 1, 2",
+            (list(evse_ids),),
+        ).fetchall()
+
+
 def assert_equal_to_a_full_refresh() -> None:
     """The same rows come out when all is computed anew for the same cut-off."""
-    incremental = daily()
+    incremental, beside = daily(), every_row()
     with connect(Role.ANALYST) as connection:
         (as_of,) = connection.execute("select max(as_of) from marts.fct_transform_run").fetchone() or (None,)
     transform(full_refresh=True, as_of=as_of)
     assert daily() == incremental
+    assert every_row() == beside
 
 
 def two_evses(settings: CpoConfig | None = None) -> datetime:
@@ -110,6 +124,70 @@ def test_a_late_change_touches_its_evse_from_its_day_to_the_next_observation() -
     sign_of_life = {(evse, local_date(late + timedelta(seconds=second))) for evse in "AB" for second in (0, 299)}
     to_next = {("A", local_date(late + timedelta(days=day))) for day in (0, 1)}
     assert touched() - today == sign_of_life | to_next
+    assert_equal_to_a_full_refresh()
+
+
+def a_stream(broken_for: timedelta) -> tuple[datetime, datetime, datetime]:
+    """Two EVSEs whose feed was held for six days until three days ago, each told once at its begin; return that, and the break on the third day."""
+    start = (NOW - timedelta(days=9)).replace(hour=18)
+    broken = start + timedelta(days=2, seconds=0.2)
+    back = broken + broken_for
+    write(
+        assets=[asset("A", valid_from=start), asset("B", valid_from=start)],
+        changes=[("A", "available", start), ("B", "charging", start)],
+        stretches=[(start, broken, Outcome.ALIVE), (back, start + timedelta(days=6), Outcome.ALIVE)],
+    )
+    return start, broken, back
+
+
+def test_a_late_loss_touches_the_days_from_it_to_the_end_of_its_island() -> None:
+    start, lost, back = a_stream(broken_for=timedelta(seconds=0.3))
+    transform()
+    assert {status for _, status, _ in seconds_of("A")} == {"available", "missing"}
+    write(changes=[("A", "finishing", lost + timedelta(hours=30))], stretches=[(lost, back, Outcome.LOST)])
+    transform()
+    days = {local_date(lost) + timedelta(days=day) for day in range(5)}
+    assert max(days) == local_date(start + timedelta(days=6, seconds=300))
+    # A's own message touches it for longer: to its next observation, of which there is none.
+    assert {day for evse, day in touched() if evse == "B"} - {local_date(NOW)} == days
+    found = {(evse, status): seconds for evse, status, seconds in seconds_of("A", "B")}
+    two_days = 2 * 24 * 3600
+    assert found["A", "available"] == found["B", "charging"] == two_days
+    assert found["A", "finishing"] == 6 * 24 * 3600 + 300 - two_days - 30 * 3600
+    assert start + timedelta(days=2) == lost.replace(microsecond=0)
+    assert_equal_to_a_full_refresh()
+
+
+def test_a_late_loss_before_a_complete_contact_touches_no_day_after_it() -> None:
+    start = two_evses()
+    transform()
+    lost = start + timedelta(hours=3)
+    write(stretches=[(lost, lost + timedelta(seconds=90), Outcome.LOST)])
+    transform()
+    assert {day for _, day in touched()} - {local_date(NOW)} == {local_date(lost)}
+    # Polled each minute: known again from the first one after it.
+    known = {(evse, status): seconds for evse, status, seconds in seconds_of("A", "B")}
+    assert known["A", "available"] == known["B", "charging"] == 1439 * 60 + 300 - 120
+    assert_equal_to_a_full_refresh()
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_what_another_collector_held_was_not_lost_also_when_that_is_learnt_later(pieces: int) -> None:
+    _, lost, back = a_stream(broken_for=timedelta(seconds=45))
+    transform()
+    before = daily()
+    write(stretches=[(lost, back, Outcome.LOST)])
+    transform()
+    assert daily() != before
+    step = timedelta(seconds=50 / pieces)
+    held = [lost - timedelta(seconds=2) + step * piece for piece in range(pieces)]
+    write(stretches=[(since, since + step, Outcome.ALIVE) for since in held[:-1]])
+    transform()
+    assert daily() != before
+    write(stretches=[(held[-1], held[-1] + step, Outcome.ALIVE)])
+    transform()
+    until_now = {local_date(NOW), local_date(datetime.now(UTC))}
+    assert [row for row in daily() if row[1] not in until_now] == [row for row in before if row[1] not in until_now]
     assert_equal_to_a_full_refresh()
 
 

@@ -11,13 +11,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from ingestion import model
 from ingestion.config import CpoConfig
 from ingestion.history import import_history
-from tests.warehouse.oracle import MAPPED, Change, Contact, Scenario, seconds_by_status
+from ingestion.writer import Writer
+from tests.warehouse.oracle import MAPPED, Change, Contact, Loss, Scenario, seconds_by_status, was_held
+from tests.warehouse.reading import every_row, rows_of
 from warehouse.connection import Role, connect
 from warehouse.transform import transform
 
-SCENARIO_COUNT = 30
+SCENARIO_COUNT = 40
 # From before any commissioning date, around the night in which New South Wales and Lord Howe Island put their clocks forward.
 START = int(datetime(2026, 10, 2, 12, tzinfo=UTC).timestamp())
 END = int(datetime(2026, 10, 5, 20, tzinfo=UTC).timestamp())
@@ -74,9 +77,39 @@ def random_scenario(number: int) -> Scenario:
             if scenario.contacts and chance.random() < 0.5:
                 moment = chance.choice(scenario.contacts).start
             scenario.changes.append(Change(evse_id, moment, chance.choice(WORDS)))
+    if chance.random() < 0.6:
+        add_losses(scenario, chance)
     # Two different words at one instant would leave it to the order of arrival which one holds.
     scenario.changes = list({(change.evse_id, change.at): change for change in scenario.changes}.values())
     return scenario
+
+
+def add_losses(scenario: Scenario, chance: random.Random) -> None:
+    """Stretches in which messages may have been lost, of no length to hours; some of them held by somebody else, wholly or nearly."""
+    for _ in range(chance.randrange(1, 12)):
+        start: float = START + chance.randrange(0, END - START - 20_000)
+        if scenario.contacts and chance.random() < 0.6:
+            contact = chance.choice(scenario.contacts)
+            start = chance.choice((contact.start, contact.end, contact.end + scenario.liveness_seconds - 1))
+        start += chance.choice((0, 0, 0.25, 0.5))
+        loss = Loss(start, start + chance.choice((0, 0, 0.25, 0.5, 1, 5, 59.5, 600, 10_000)))
+        scenario.losses.append(loss)
+        # What is told around its ends, within the second.
+        for moment in (loss.start, loss.end):
+            if chance.random() < 0.7:
+                shifted = moment + chance.choice((-0.25, 0, 0.25, 1))
+                scenario.changes.append(Change(chance.choice(list(scenario.time_zones)), shifted, chance.choice(WORDS)))
+            if chance.random() < 0.3:
+                shifted = moment + chance.choice((-0.25, 0, 0.25, 1, 30))
+                scenario.contacts.append(Contact(shifted, shifted, chance.random() < 0.8))
+        held = chance.random()
+        if held < 0.4:
+            joint = (loss.start + loss.end) / 2
+            short_by = chance.choice((0, 0, 0.25))
+            scenario.contacts.append(Contact(loss.start - chance.choice((0, 7)), joint, False))
+            scenario.contacts.append(Contact(joint, loss.end + chance.choice((1, 7)) - short_by, chance.random() < 0.2))
+        elif held < 0.5:
+            scenario.contacts.append(Contact(loss.start + 0.25, loss.end + 10, False))
 
 
 def config_of(scenario: Scenario) -> CpoConfig:
@@ -107,8 +140,10 @@ def instant(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, ZoneInfo("Asia/Kathmandu")).isoformat()
 
 
-def deliver(scenario: Scenario, folder: Path, changes: list[Change], contacts: list[Contact]) -> None:
-    """Hand over some of the scenario's changes and contacts, with all its assets."""
+def deliver(
+    scenario: Scenario, folder: Path, changes: list[Change], contacts: list[Contact], losses: list[Loss]
+) -> None:
+    """Hand over some of the scenario's changes, contacts and losses, with all its assets."""
     asset_rows: list[list[object]] = [
         [f"S-{zone}", "Site, \"quoted\"", "1 Road", "Town", "2000", "NSW", -33.8, 151.2, zone, "C1", evse_id, "1", "CCS", 50,
          scenario.commissioned_on.get(evse_id, "")]
@@ -136,6 +171,16 @@ def deliver(scenario: Scenario, folder: Path, changes: list[Change], contacts: l
             contact=contact_file,
             now=datetime.now(UTC),
         )
+        with Writer(connection, config_of(scenario)).batch() as batch:
+            batch.add_contacts(
+                model.Contact(
+                    datetime.fromtimestamp(loss.start, UTC),
+                    datetime.fromtimestamp(loss.end, UTC),
+                    model.Outcome.LOST,
+                    datetime.now(UTC),
+                )
+                for loss in losses
+            )
     assert done.written.quarantined == 0
 
 
@@ -172,28 +217,34 @@ def test_marts_equal_a_walk_through_every_second_however_the_data_arrives(tmp_pa
     oracle = {scenario.cpo_id: seconds_by_status(scenario) for scenario in scenarios}
     assert sum(map(len, oracle.values())) > 1000
     assert {status for expected in oracle.values() for _, _, status in expected} == MAPPED - {"planned", "removed"}
+    verdicts = Counter(was_held(scenario, loss) for scenario in scenarios for loss in scenario.losses)
+    assert min(verdicts[True], verdicts[False]) > 20
     chance = random.Random(7)
     deliveries = {}
     for scenario in scenarios:
-        changes, contacts = list(scenario.changes), list(scenario.contacts)
-        chance.shuffle(changes)
-        chance.shuffle(contacts)
-        deliveries[scenario.cpo_id] = (changes, contacts)
+        changes, contacts, losses = list(scenario.changes), list(scenario.contacts), list(scenario.losses)
+        for told in (changes, contacts, losses):
+            chance.shuffle(told)  # type: ignore[arg-type]
+        deliveries[scenario.cpo_id] = (changes, contacts, losses)
     # Three deliveries, each with some of everything, overlapping, in no order of time.
     is_full = []
     for part in range(3):
         for scenario in scenarios:
-            changes, contacts = deliveries[scenario.cpo_id]
+            changes, contacts, losses = deliveries[scenario.cpo_id]
             deliver(
                 scenario,
                 tmp_path,
                 [change for index, change in enumerate(changes) if index % 3 == part or index % 10 == 0],
                 [contact for index, contact in enumerate(contacts) if index % 3 == part or index % 10 == 0],
+                [loss for index, loss in enumerate(losses) if index % 3 == part or index % 10 == 0],
             )
         is_full.append(transform().is_full_refresh)
     assert is_full == [True, False, False]
     assert differences(oracle) == []
 
-    incremental = marts()
-    transform(full_refresh=True)
+    incremental, beside = marts(), every_row()
+    assert all(beside[mart] for mart in ("dim_connector_version", "fct_evse_absence", "fct_feed_health_daily"))
+    as_of = max(row[0] for row in rows_of("fct_transform_run", "as_of"))
+    transform(full_refresh=True, as_of=as_of)
     assert marts() == incremental
+    assert every_row() == beside

@@ -32,7 +32,10 @@ first_seen as (
 
     select
         changes.evse_key,
-        min(changes.observed_at) as observed_at
+        min(changes.observed_at) as first_observed_at,
+        min(changes.observed_at) filter (
+            where coalesce(meanings.status, 'unknown') not in ('planned', 'removed')
+        ) as observed_at
     from changes
     left join meanings
         on meanings.status_profile = changes.status_profile
@@ -40,7 +43,6 @@ first_seen as (
             and changes.observed_at >= meanings.valid_from
             and changes.observed_at < meanings.valid_until
     where changes.status_word is not null
-        and coalesce(meanings.status, 'unknown') not in ('planned', 'removed')
     group by changes.evse_key
 
 ),
@@ -50,6 +52,7 @@ in_service as (
     select
         described.*,
         feeds.ended_at,
+        first_seen.first_observed_at,
         coalesce(
             described.commissioned_on::timestamp at time zone described.time_zone,
             first_seen.observed_at

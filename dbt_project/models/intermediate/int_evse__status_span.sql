@@ -160,6 +160,7 @@ with_word as (
         stretches.status_word is null as is_absent,
         coalesce(worded.change_key, stretches.change_key) as change_key,
         coalesce(worded.observed_at, stretches.observed_at) as observed_at,
+        coalesce(worded.observed_at_exact, stretches.observed_at_exact) as observed_at_exact,
         coalesce(worded.status_word, stretches.status_word) as status_word,
         coalesce(worded.status_profile, stretches.status_profile) as status_profile
     from stretches
@@ -183,6 +184,7 @@ held as (
         with_word.feed_key,
         with_word.change_key,
         with_word.observed_at,
+        with_word.observed_at_exact,
         with_word.held_from,
         with_word.held_until,
         with_word.status_word,
@@ -206,7 +208,8 @@ known as (
     select
         held.*,
         case
-            when held.observed_at >= islands.alive_from then held.held_from
+            -- To the instant: what was told in the second of a loss, and before it, does not outlast it.
+            when held.observed_at_exact >= islands.heard_from then held.held_from
             -- Without a complete contact it stays missing: greatest() alone would pass over a null.
             when islands.complete_from is not null then greatest(held.held_from, islands.complete_from)
         end as known_from,

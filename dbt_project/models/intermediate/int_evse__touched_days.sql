@@ -4,9 +4,9 @@ with services as (
 
 ),
 
-islands as (
+contact as (
 
-    select * from {{ ref('int_feed__contact_islands') }}
+    select * from {{ ref('int_feed__changed_contact') }}
 
 ),
 
@@ -22,14 +22,18 @@ versions as (
 
 ),
 
--- A change counts from its own time to the EVSE's next observation.
+-- A change counts from its own time to the EVSE's next observation; one that begins its service, for all days since.
 by_changes as (
 
     select
         changes.evse_key,
         changes.observed_at as touched_from,
-        coalesce(next_change.observed_at, {{ as_of() }}) as touched_until
+        case
+            when changes.observed_at = services.in_service_from then {{ as_of() }}
+            else coalesce(next_change.observed_at, {{ as_of() }})
+        end as touched_until
     from changes
+    inner join services on services.evse_key = changes.evse_key
     left join lateral (
         select following.observed_at
         from {{ ref('stg_status_change') }} as following
@@ -47,12 +51,10 @@ by_contact as (
 
     select
         services.evse_key,
-        islands.changed_from as touched_from,
-        least(islands.alive_until, {{ as_of() }}) as touched_until
-    from islands
-    inner join services on services.feed_key = islands.feed_key
-    where islands.changed_from is not null
-        and {{ previous_as_of() }} > '-infinity'
+        contact.changed_from as touched_from,
+        least(contact.changed_until, {{ as_of() }}) as touched_until
+    from contact
+    inner join services on services.feed_key = contact.feed_key
 
 ),
 

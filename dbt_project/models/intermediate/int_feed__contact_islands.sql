@@ -1,72 +1,48 @@
-with feeds as (
+with lines as (
 
-    select * from {{ ref('stg_feed') }}
+    select * from {{ ref('int_feed__lifelines') }}
 
 ),
 
-contacts as (
+-- Read by index for each island that begins after a loss: it must not be copied first.
+contacts as not materialized (
 
     select * from {{ ref('stg_feed_contact') }}
 
 ),
 
-changes as (
+alive as (
 
-    select * from {{ ref('stg_status_change') }}
-
-),
-
-applied as (
-
-    select * from {{ source('state', 'applied_island') }}
+    select * from lines
+    where kind = 'alive'
 
 ),
 
--- Any message is a sign of life, also one about a single EVSE.
-new_signs as (
+held as (
+
+    select * from lines
+    where kind = 'held'
+
+),
+
+-- Another collector that held the stream all the while received what this one may have lost.
+losses as (
 
     select
-        feed_key,
-        contact_from as sign_from,
-        contact_until as sign_until,
-        outcome = 'complete' as is_complete
+        contacts.feed_key,
+        contacts.contact_from_exact as lost_from,
+        contacts.contact_until_exact as lost_until
     from contacts
-    where outcome <> 'failed' and {{ is_new('contact_from') }}
-
-    union all
-
-    select distinct
-        feed_key,
-        observed_at,
-        observed_at,
-        false
-    from changes
-    where status_word is not null and {{ is_new('observed_at') }}
-
-),
-
--- Joining intervals is associative: the islands of the last run stand for all signs that made them.
-intervals as (
-
-    select
-        feed_key,
-        alive_from,
-        complete_from,
-        alive_until,
-        alive_until as applied_until
-    from applied
-    where {{ previous_as_of() }} > '-infinity'
-
-    union all
-
-    select
-        new_signs.feed_key,
-        new_signs.sign_from,
-        case when new_signs.is_complete then new_signs.sign_from end,
-        new_signs.sign_until + make_interval(secs => feeds.liveness_seconds),
-        null
-    from new_signs
-    inner join feeds on feeds.feed_key = new_signs.feed_key
+    where contacts.outcome = 'lost'
+        and not exists (
+            select 1
+            from held
+            where held.feed_key = contacts.feed_key
+                and held.line_from <= contacts.contact_from_exact
+                and held.line_until >= contacts.contact_until_exact
+                -- Two stretches that touch at the very instant of a loss do not reach over it.
+                and contacts.contact_from_exact < contacts.contact_until_exact
+        )
 
 ),
 
@@ -74,12 +50,12 @@ with_reach as (
 
     select
         *,
-        max(alive_until) over (
+        max(lost_until) over (
             partition by feed_key
-            order by alive_from, alive_until
+            order by lost_from, lost_until
             rows between unbounded preceding and 1 preceding
         ) as reached
-    from intervals
+    from losses
 
 ),
 
@@ -87,50 +63,120 @@ numbered as (
 
     select
         *,
-        -- Intervals that touch are one island: nothing lies between them.
-        count(*) filter (where reached is null or alive_from > reached) over (
+        count(*) filter (where reached is null or lost_from > reached) over (
             partition by feed_key
-            order by alive_from, alive_until
+            order by lost_from, lost_until
             rows between unbounded preceding and current row
-        ) as island_number
+        ) as loss_number
     from with_reach
 
 ),
 
-joined as (
+joined_losses as (
 
     select
         feed_key,
-        min(alive_from) as alive_from,
-        min(complete_from) as complete_from,
-        max(alive_until) as alive_until,
-        -- What the earliest applied island in this one looked like.
-        min(alive_from) filter (where applied_until is not null) as applied_from,
-        (array_agg(complete_from order by alive_from) filter (where applied_until is not null))[1]
-            as applied_complete_from,
-        (array_agg(applied_until order by alive_from) filter (where applied_until is not null))[1]
-            as applied_until
+        min(lost_from) as lost_from,
+        max(lost_until) as lost_until
     from numbered
-    group by feed_key, island_number
+    group by feed_key, loss_number
 
 ),
 
-compared as (
+cuts as (
+
+    select
+        alive.feed_key,
+        alive.line_from,
+        alive.line_until,
+        joined_losses.lost_from,
+        joined_losses.lost_until,
+        lead(joined_losses.lost_from) over (
+            partition by alive.feed_key, alive.line_from
+            order by joined_losses.lost_from
+        ) as next_lost_from
+    from alive
+    inner join joined_losses
+        on joined_losses.feed_key = alive.feed_key
+            and joined_losses.lost_from < alive.line_until
+            and joined_losses.lost_until >= alive.line_from
+
+),
+
+first_cuts as (
+
+    select
+        feed_key,
+        line_from,
+        min(lost_from) as lost_from
+    from cuts
+    group by feed_key, line_from
+
+),
+
+up_to_the_first_loss as (
+
+    select
+        alive.feed_key,
+        alive.line_from as alive_from,
+        alive.line_from as heard_from,
+        alive.complete_from,
+        coalesce(date_trunc('second', first_cuts.lost_from), alive.line_until) as alive_until
+    from alive
+    left join first_cuts
+        on first_cuts.feed_key = alive.feed_key and first_cuts.line_from = alive.line_from
+
+),
+
+after_a_loss as (
+
+    select
+        feed_key,
+        date_trunc('second', lost_until) as alive_from,
+        lost_until as heard_from,
+        coalesce(date_trunc('second', next_lost_from), line_until) as alive_until
+    from cuts
+
+),
+
+islands as (
 
     select
         feed_key,
         alive_from,
-        complete_from,
-        alive_until,
-        -- From here on the island says something else than the last run knew; null: it does not.
-        case
-            when applied_from = alive_from
-                and applied_complete_from is not distinct from complete_from
-                then case when applied_until < alive_until then applied_until end
-            else alive_from
-        end as changed_from
-    from joined
+        heard_from,
+        case when complete_from < alive_until then complete_from end as complete_from,
+        alive_until
+    from up_to_the_first_loss
+
+    union all
+
+    select
+        after_a_loss.feed_key,
+        after_a_loss.alive_from,
+        after_a_loss.heard_from,
+        complete.contact_from,
+        after_a_loss.alive_until
+    from after_a_loss
+    left join lateral (
+        select contacts.contact_from
+        from contacts
+        where contacts.feed_key = after_a_loss.feed_key
+            and contacts.outcome = 'complete'
+            and contacts.contact_from_exact >= after_a_loss.heard_from
+            and contacts.contact_from_exact < after_a_loss.alive_until
+        order by contacts.contact_from_exact
+        limit 1
+    ) as complete on true
+
+),
+
+-- Between two losses within a second nothing is left.
+with_time as (
+
+    select * from islands
+    where alive_from < alive_until
 
 )
 
-select * from compared
+select * from with_time

@@ -18,6 +18,12 @@ feeds as (
 
 ),
 
+lives as (
+
+    select * from {{ source('raw', 'feed_life') }}
+
+),
+
 meanings as (
 
     select * from {{ ref('int_status_word__meaning') }}
@@ -42,12 +48,20 @@ life as (
         feeds.feed_key,
         feeds.cpo_name,
         feeds.liveness_seconds,
-        (
-            select max(contacts.contact_until)
-            from contacts
-            where contacts.feed_key = feeds.feed_key and contacts.outcome <> 'failed'
+        lives.alive_from,
+        lives.complete_from,
+        lives.alive_until,
+        -- A feed that only hands over files has no life: then it is looked for.
+        coalesce(
+            lives.last_contact_at,
+            (
+                select max(contacts.contact_until)
+                from contacts
+                where contacts.feed_key = feeds.feed_key and contacts.outcome in ('complete', 'alive')
+            )
         ) as last_contact_at
     from feeds
+    left join lives on lives.feed_key = feeds.feed_key
 
 )
 
@@ -69,7 +83,11 @@ select
     end as status,
     latest.observed_at as status_since,
     life.last_contact_at,
-    life.last_contact_at + make_interval(secs => life.liveness_seconds) as known_until
+    case
+        -- Nothing has been heard of this EVSE since contact was lost, and no complete contact told of it.
+        when latest.observed_at < life.alive_from and life.complete_from is null then latest.observed_at
+        else coalesce(life.alive_until, life.last_contact_at + make_interval(secs => life.liveness_seconds))
+    end as known_until
 from latest
 inner join life on life.feed_key = latest.feed_key
 inner join evses on evses.evse_key = latest.evse_key

@@ -17,6 +17,9 @@ alter table raw.feed_contact add constraint feed_contact_outcome_check
 comment on column raw.feed_contact.outcome is
     'complete: told the state of every EVSE of the feed; alive: the feed answered, no more; failed: asked, and not answered in full; '
     'lost: messages of a stream may have been lost in this stretch, so that silence in it says nothing.';
+create index on raw.status_change (evse_key, observed_at) where status_word is null;
+create index on raw.feed_contact (feed_key, contact_from) where outcome = 'lost';
+create index on raw.feed_contact (feed_key, contact_from) where outcome = 'complete';
 """
 
 TABLES = """
@@ -95,6 +98,20 @@ comment on column raw.quarantine.gone_at is 'The first full list that did not ho
 comment on column raw.quarantine.resolution is 'replayed: the record was read again and went in; dismissed: a person said that nothing is to be done.';
 """
 
+STATE = """
+delete from state.applied_island;
+alter table state.applied_island add column heard_from timestamptz not null;
+create table state.applied_lifeline (
+    feed_key smallint not null,
+    kind text not null,
+    line_from timestamptz not null,
+    complete_from timestamptz,
+    line_until timestamptz not null,
+    primary key (feed_key, kind, line_from)
+);
+alter table state.applied_lifeline owner to transform;
+"""
+
 ACCESS = """
 create schema access;
 comment on schema access is 'Who may send to the receiver, and with what we ask others. Nobody but ingestion reads it.';
@@ -132,6 +149,7 @@ grant select on raw.feed_life, raw.file_receipt, raw.quarantine to transform;
 def upgrade() -> None:
     op.execute(CONTACT)
     op.execute(TABLES)
+    op.execute(STATE)
     op.execute(ACCESS)
     op.execute(GRANTS)
 

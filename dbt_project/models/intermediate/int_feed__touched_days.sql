@@ -1,0 +1,160 @@
+with feeds as (
+
+    select * from {{ ref('stg_feed') }}
+
+),
+
+contacts as (
+
+    select * from {{ ref('stg_feed_contact') }}
+
+),
+
+changes as (
+
+    select * from {{ ref('stg_status_change') }}
+
+),
+
+services as (
+
+    select * from {{ ref('int_evse__service') }}
+
+),
+
+lines as (
+
+    select * from {{ ref('int_feed__lifelines') }}
+
+),
+
+changed_contact as (
+
+    select * from {{ ref('int_feed__changed_contact') }}
+
+),
+
+by_contacts as (
+
+    select
+        feed_key,
+        contact_from as touched_from,
+        contact_from as touched_until
+    from contacts
+    where {{ is_new('contact_from') }}
+
+),
+
+-- How many EVSEs there are is counted from the first observation of each, and without those that are absent: such a change counts for all days since.
+by_changes as (
+
+    select
+        changes.feed_key,
+        changes.observed_at as touched_from,
+        case
+            when changes.status_word is null
+                or earlier.status_word is null
+                or changes.observed_at <= services.first_observed_at
+                then {{ as_of() }} - interval '1 second'
+            else changes.observed_at
+        end as touched_until
+    from changes
+    left join services on services.evse_key = changes.evse_key
+    left join lateral (
+        select before.status_word
+        from {{ ref('stg_status_change') }} as before
+        where before.evse_key = changes.evse_key
+            and before.observed_at_exact < changes.observed_at_exact
+        order by before.observed_at_exact desc, before.change_key desc
+        limit 1
+    ) as earlier on {{ previous_as_of() }} > '-infinity'
+    where {{ is_new('changes.observed_at', 'changes.recorded_at') }}
+
+),
+
+-- What follows a late change may now have become something else than before.
+by_followers as (
+
+    select
+        changes.feed_key,
+        following.observed_at as touched_from,
+        following.observed_at as touched_until
+    from changes
+    inner join lateral (
+        select after.observed_at
+        from {{ ref('stg_status_change') }} as after
+        where after.evse_key = changes.evse_key
+            and after.observed_at_exact > changes.observed_at_exact
+        order by after.observed_at_exact
+        limit 1
+    ) as following on true
+    where {{ is_new('changes.observed_at', 'changes.recorded_at') }}
+        and {{ previous_as_of() }} > '-infinity'
+
+),
+
+by_islands as (
+
+    select
+        feed_key,
+        changed_from as touched_from,
+        changed_until - interval '1 second' as touched_until
+    from changed_contact
+
+),
+
+by_time as (
+
+    select
+        feeds.feed_key,
+        greatest({{ previous_as_of() }}, min(lines.line_from)) as touched_from,
+        {{ as_of() }} - interval '1 second' as touched_until
+    from feeds
+    inner join lines on lines.feed_key = feeds.feed_key
+    where lines.kind = 'alive'
+    group by feeds.feed_key
+
+),
+
+touched as (
+
+    select * from by_contacts
+    union
+    select * from by_changes
+    union
+    select * from by_followers
+    union
+    select * from by_islands
+    union
+    select * from by_time
+
+),
+
+dated as (
+
+    select distinct
+        feed_key,
+        (touched_from at time zone 'UTC')::date as first_date,
+        (least(touched_until, {{ as_of() }} - interval '1 second') at time zone 'UTC')::date as last_date
+    from touched
+
+),
+
+days as (
+
+    select distinct
+        dated.feed_key::integer as cpo_key,
+        listed.at::date as utc_date
+    from dated
+    cross join lateral generate_series(
+        dated.first_date::timestamp, dated.last_date::timestamp, interval '1 day'
+    ) as listed (at)
+
+)
+
+select
+    cpo_key,
+    utc_date,
+    utc_date::timestamp at time zone 'UTC' as day_from,
+    (utc_date + 1)::timestamp at time zone 'UTC' as day_until
+from days

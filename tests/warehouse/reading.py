@@ -1,0 +1,26 @@
+"""What the marts that are computed beside uptime say, to be compared between runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from warehouse.connection import Role, connect
+
+MARTS = (
+    "dim_connector_version", "fct_asset_suspicion", "fct_evse_absence", "fct_feed_flip", "fct_feed_health_daily",
+    "fct_feed_last_failure", "fct_unmapped_status_word",
+)  # fmt: skip
+
+
+def rows_of(mart: str, columns: str = "*", condition: str = "true") -> list[tuple[Any, ...]]:
+    """Rows of one mart in a fixed order, as an analyst reads them."""
+    with connect(Role.ANALYST) as connection:
+        rows: list[tuple[Any, ...]] = connection.execute(
+            f"select {columns} from marts.{mart} as it where {condition} order by it::text"  # type: ignore[call-overload]
+        ).fetchall()
+        return rows
+
+
+def every_row() -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all those marts."""
+    return {mart: rows_of(mart) for mart in MARTS}
