@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ingestion.config import CpoConfig
-from ingestion.model import Asset, Contact, Observation, Outcome, reference
+from ingestion.model import Asset, Contact, Outcome, reference
+from ingestion.told import Change
 from ingestion.writer import Writer
 from tests.warehouse.reading import every_row
 from warehouse.connection import REPOSITORY, Role, connect
@@ -47,7 +48,8 @@ def write(
     """One transaction of the ingest role."""
     with connect(Role.INGEST) as connection, Writer(connection, settings or config()).batch() as batch:
         batch.add_assets(assets, NOW, is_whole_evse=False)
-        batch.add_observations(Observation(reference("s", evse_id), word, at, NOW) for evse_id, word, at in changes)
+        keys = batch.evse_keys()
+        batch.add_changes(Change(keys[reference("s", evse_id)], at, word, NOW, None) for evse_id, word, at in changes)
         batch.add_contacts(Contact(at, at, Outcome.COMPLETE, NOW) for at in polls)
         batch.add_contacts(Contact(since, until, outcome, NOW) for since, until, outcome in stretches)
 
