@@ -653,7 +653,7 @@ def _power_kw(record: _Record, expressions: ConnectorFields) -> Decimal | None:
         watts,
     )
     if power_kw is not None and power_kw > MAX_POWER_KW:
-        record.note("connector.power", f"kept without power: {power_kw} kW cannot be", record.raw)
+        record.note("connector.power", f"kept without power: {power_kw.normalize():f} kW cannot be", record.raw)
         return None
     return power_kw
 
