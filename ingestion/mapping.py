@@ -610,7 +610,9 @@ def _connectors(
             around = evse.context()
             return {**around, "level": "connector", "evse": _without_list(raw_evse, expressions[0])}
 
-        ref = f"{evse.ref}/{_spelling(scope, expressions[1].connector_id, position)}"
+        ref = evse.ref
+        if not is_flat or expressions[1].connector_id is not None:
+            ref += "/" + _spelling(scope, expressions[1].connector_id, position)
         record = _record(read, "connector", raw, scope, ref, evse.context if is_flat else context)
         if not isinstance(raw, dict):
             record.reject(None, f"{_kind(raw)} where an object belongs")
