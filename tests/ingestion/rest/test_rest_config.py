@@ -47,6 +47,11 @@ def test_the_worked_example_is_a_good_file(tmp_path: Path) -> None:
         ("kind: header", "kind: digest", r"feed\.auth: .*'digest'"),
         ("secret: BOOBOOK_KEY", "secret: 8f2b-x", r"feed\.auth\.secret: .*pattern"),
         ("name: X-Api-Key", "name: 'X Api Key'", r"feed\.auth\.name: .*pattern"),
+        (
+            "https://api",
+            "https://me:hush@api",
+            r"feed\.assets\.url: .*user and password do not belong into a URL: see auth",
+        ),
         ("kind: page", "kind: pages", r"feed\.assets\.paging: .*'pages'"),
         ("kind: page", "kind: cursor", r"feed\.assets\.paging\.next: missing key"),
         ("total: meta.count", "total: '['", r"feed\.assets\.paging\.total: .*'\[' is not a JMESPath expression"),
