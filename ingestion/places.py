@@ -1,8 +1,8 @@
-"""What a place on the map says."""
+"""What can be known of a place from its coordinates."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from ingestion.times import is_time_zone
@@ -11,16 +11,18 @@ if TYPE_CHECKING:
     from timezonefinder import TimezoneFinder
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=65_536)
 def time_zone_at(latitude: float, longitude: float) -> str | None:
-    """IANA zone of a place on land; ``None`` at sea, where only a mistake puts a charger (and at 0, 0)."""
-    zone = _finder().timezone_at_land(lat=latitude, lng=longitude)
-    return zone if zone is not None and is_time_zone(zone) else None
+    """IANA zone on land at a place in degrees; ``None`` on the high seas and at (0, 0), where unset coordinates lie."""
+    if latitude == 0 and longitude == 0:
+        return None
+    zone = _finder().timezone_at(lat=latitude, lng=longitude)
+    return zone if zone and not zone.startswith("Etc/") and is_time_zone(zone) else None
 
 
-@lru_cache(maxsize=1)
+@cache
 def _finder() -> TimezoneFinder:
-    # Heavy: only for whoever asks.
+    # Its data takes a while to load, and most feeds state their zones.
     from timezonefinder import TimezoneFinder
 
     return TimezoneFinder()
