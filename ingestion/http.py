@@ -33,9 +33,17 @@ _PLAIN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-age
 """What may follow a redirect to another host."""
 _CHUNK_BYTES = 64 * 1024
 
-# These write whole URLs into their logs, with whatever secret stands in a query. What went wrong is said by the errors here.
+
+def _without_urls(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        is_url = [isinstance(one, str) and (one.startswith("/") or "://" in one) for one in record.args]
+        record.args = tuple("(URL)" if hide else one for hide, one in zip(is_url, record.args, strict=True))
+    return True
+
+
+# They write whole URLs into their logs, with whatever secret stands in a query.
 for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.ERROR)
+    logging.getLogger(_name).addFilter(_without_urls)
 
 
 @dataclass(frozen=True, slots=True)
