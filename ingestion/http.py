@@ -5,6 +5,7 @@ Its errors hold no secret.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,18 @@ _SHOWN_PARAMETERS = frozenset({"date_from", "offset", "limit", "page"})
 _PLAIN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
 """What may follow a redirect to another host."""
 _CHUNK_BYTES = 64 * 1024
+
+
+def _without_urls(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        is_url = [isinstance(one, str) and (one.startswith("/") or "://" in one) for one in record.args]
+        record.args = tuple("(URL)" if hide else one for hide, one in zip(is_url, record.args, strict=True))
+    return True
+
+
+# They write whole URLs into their logs, with whatever secret stands in a query.
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_without_urls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ from ingestion.values import (
     parse_timestamp,
     payload_text,
     rated_power_kw,
+    storable,
 )
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _text(value: object, limit: int | None = None) -> str:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date):
         raise ValueError(f"gives {'a boolean' if isinstance(value, bool) else _kind(value)} where one text belongs")
-    text = value.isoformat() if isinstance(value, date) else str(value).strip()
+    text: str = value.isoformat() if isinstance(value, date) else storable(str(value)).strip()
     if limit is not None and len(text) > limit:
         raise ValueError(f"has {len(text)} characters, more than {limit}")
     return text
@@ -259,6 +260,11 @@ def _id(value: object) -> str:
 
 def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else _id(value)
+
+
+def _plain(value: object) -> Any:
+    """Anything that JSON, and so the database, can hold."""
+    return storable(json.loads(json.dumps(value, allow_nan=False, default=str)))
 
 
 def _number(value: object) -> float:
@@ -610,7 +616,9 @@ def _connectors(
             around = evse.context()
             return {**around, "level": "connector", "evse": _without_list(raw_evse, expressions[0])}
 
-        ref = f"{evse.ref}/{_spelling(scope, expressions[1].connector_id, position)}"
+        ref = evse.ref
+        if not is_flat or expressions[1].connector_id is not None:
+            ref += "/" + _spelling(scope, expressions[1].connector_id, position)
         record = _record(read, "connector", raw, scope, ref, evse.context if is_flat else context)
         if not isinstance(raw, dict):
             record.reject(None, f"{_kind(raw)} where an object belongs")
@@ -631,9 +639,7 @@ def _connectors(
                 )
             continue
         raws[connector_ref] = raw
-        attributes = {
-            name: record.get(name, path, lambda value: value) for name, path in read.mapping.attributes.items()
-        }
+        attributes = {name: record.get(name, path, _plain) for name, path in read.mapping.attributes.items()}
         taken[connector_ref] = {
             "connector_id": connector_id,
             "connector_standard": record.get("connector_standard", expressions[1].connector_standard, _text),
@@ -653,7 +659,7 @@ def _power_kw(record: _Record, expressions: ConnectorFields) -> Decimal | None:
         watts,
     )
     if power_kw is not None and power_kw > MAX_POWER_KW:
-        record.note("connector.power", f"kept without power: {power_kw} kW cannot be", record.raw)
+        record.note("connector.power", f"kept without power: {power_kw.normalize():f} kW cannot be", record.raw)
         return None
     return power_kw
 

@@ -42,16 +42,16 @@ STATUS_PROFILE_BASES = REPOSITORY / "dbt_project" / "seeds" / "status_profile_ba
 
 
 @lru_cache(maxsize=1)
-def status_words() -> dict[str, frozenset[str]]:
-    """Every status profile, with the words (lower case) that it or a base of it gives a meaning.
+def status_words() -> dict[str, dict[str, str]]:
+    """Every status profile: the words (lower case) that it or a base of it gives a meaning, to the canonical status that each has last.
 
     Raises ``ValueError`` for a base that does not exist and for a circle of bases.
     """
-    own: dict[str, set[str]] = {}
-    for row in _rows(STATUS_PROFILES):
-        own.setdefault(row["status_profile"], set()).add(row["source_word"].lower())
+    own: dict[str, dict[str, str]] = {}
+    for row in sorted(_rows(STATUS_PROFILES), key=lambda row: row["valid_from"]):
+        own.setdefault(row["status_profile"], {})[row["source_word"].lower()] = row["status"]
     bases = {row["status_profile"]: row["base_profile"] for row in _rows(STATUS_PROFILE_BASES)}
-    found: dict[str, frozenset[str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for profile in own.keys() | bases.keys():
         lineage = [profile]
         while base := bases.get(lineage[-1]):
@@ -59,7 +59,9 @@ def status_words() -> dict[str, frozenset[str]]:
                 problem = "goes round in a circle" if base in lineage else "does not exist"
                 raise ValueError(f"{STATUS_PROFILE_BASES}: {lineage[-1]}: its base '{base}' {problem}")
             lineage.append(base)
-        found[profile] = frozenset().union(*(own.get(each, ()) for each in lineage))
+        found[profile] = {}
+        for each in reversed(lineage):
+            found[profile] |= own.get(each, {})
     return found
 
 

@@ -16,11 +16,12 @@ from ingestion.mapping import (
     describe_key,
     join,
     records,
+    refs_by_id,
     search,
     translate_records,
     translate_status_records,
 )
-from ingestion.model import FeedError, Poll, Translated
+from ingestion.model import FeedError, Poll, Translated, reference
 from ingestion.paging import Key, Listing, Page, Repeat, numbered, read_passes
 from ingestion.rest.credentials import Credentials
 from ingestion.rest.listing import first_url, following, reads
@@ -65,23 +66,49 @@ class RestPull:
         self._described: tuple[bytes, Translated] | None = None
         """The descriptions of the last time, where statuses stand apart."""
         self._described_at = 0.0
+        self._unknown: set[str] = set()
+        """EVSEs that had a status and no description at the last poll."""
         self._body_sha256: bytes | None = None
 
     def poll(self) -> Poll:
         """Ask for the whole list (or both). Raises ``FeedError`` for anything short of a complete answer."""
-        if self._statuses is None:
-            listing = self._assets.read()
-            body_sha256 = listing_sha256(listing)
-        else:
-            assets_sha256, described = self._descriptions()
-            listing = self._statuses.read()
-            body_sha256 = hashlib.sha256(assets_sha256 + listing_sha256(listing)).digest()
+        return self._poll_of_one(self._assets) if self._statuses is None else self._poll_of_two(self._statuses)
+
+    def _poll_of_one(self, assets: PulledList) -> Poll:
+        listing = assets.read()
+        body_sha256 = listing_sha256(listing)
         if body_sha256 == self._body_sha256:
-            log.info("%s: unchanged", self._cpo_id)
-            return Poll(body_sha256, is_unchanged=True)
-        read = self._translate(listing) if self._statuses is None else self._join(described, listing)
+            return self._unchanged(body_sha256)
+        return self._changed(body_sha256, self._translate(listing))
+
+    def _poll_of_two(self, statuses: PulledList) -> Poll:
+        described = self._descriptions()
+        listing = statuses.read()
+        body_sha256 = _both(described, listing)
+        if body_sha256 == self._body_sha256:
+            return self._unchanged(body_sha256)
+        mapping = self._feed.status_mapping
+        assert mapping is not None
+        told = translate_status_records(statuses.objects(listing), mapping, self._feed, statuses.source)
+        ids = {reference(status.evse_id) for status in told.told}
+        if self._feed.assets.every_seconds is not None and ids - refs_by_id(described[1].assets).keys() - self._unknown:
+            # An EVSE that is new: its description is not waited for.
+            described = self._descriptions(is_wanted=True)
+            body_sha256 = _both(described, listing)
+        self._unknown = ids - refs_by_id(described[1].assets).keys()
+        return self._changed(body_sha256, join(described[1], told))
+
+    def _must_list(self, read: Translated) -> Translated:
         if read.evse_count == 0:
             raise FeedError(f"{self._assets.where}: no EVSE is listed; an empty list is never taken for the truth")
+        return read
+
+    def _unchanged(self, body_sha256: bytes) -> Poll:
+        log.info("%s: unchanged", self._cpo_id)
+        return Poll(body_sha256, is_unchanged=True)
+
+    def _changed(self, body_sha256: bytes, read: Translated) -> Poll:
+        self._must_list(read)
         self._body_sha256 = body_sha256
         log.info(
             "%s: %d EVSEs listed, %d with a status, %d rejected",
@@ -106,31 +133,28 @@ class RestPull:
         """Give back connections."""
         self._transport.close()
 
-    def _descriptions(self) -> tuple[bytes, Translated]:
+    def _descriptions(self, *, is_wanted: bool = False) -> tuple[bytes, Translated]:
+        """Hash and content of the descriptions, asked for when it is time or when ``is_wanted``."""
         held, every = self._described, self._feed.assets.every_seconds
-        if held is not None and every is not None and self._monotonic() < self._described_at + every:
+        is_due = every is None or self._monotonic() >= self._described_at + every
+        if held is not None and not (is_due or is_wanted):
             return held
         try:
             listing = self._assets.read()
+            sha256 = listing_sha256(listing)
+            if held is None or held[0] != sha256:
+                held = (sha256, self._must_list(self._translate(listing)))
         except FeedError as error:
             if held is None:
                 raise
             log.warning("%s: the descriptions of the last time serve on: %s", self._cpo_id, error)
             return held
-        sha256 = listing_sha256(listing)
-        if held is None or held[0] != sha256:
-            held = self._described = (sha256, self._translate(listing))
+        self._described = held
         self._described_at = self._monotonic()
         return held
 
     def _translate(self, listing: Listing) -> Translated:
         return translate_records(self._assets.objects(listing), self._feed.mapping, self._feed, self._assets.source)
-
-    def _join(self, described: Translated, listing: Listing) -> Translated:
-        assert self._statuses is not None
-        assert self._feed.status_mapping is not None
-        objects, source = self._statuses.objects(listing), self._statuses.source
-        return join(described, translate_status_records(objects, self._feed.status_mapping, self._feed, source))
 
 
 class RestClient:
@@ -264,6 +288,10 @@ def _key_of(item: object, expressions: tuple[str, ...]) -> Key:
     if found and all(isinstance(one, str | int | float) for one in found):
         return tuple(str(one).strip().casefold() for one in found)
     return ("", payload_text(item))
+
+
+def _both(described: tuple[bytes, Translated], statuses: Listing) -> bytes:
+    return hashlib.sha256(described[0] + listing_sha256(statuses)).digest()
 
 
 def listing_sha256(listing: Listing) -> bytes:

@@ -18,6 +18,7 @@ COMMANDS = (
     "import-history",
     "import-waiting",
     "collect",
+    "try",
     "convert-snapshots",
     "quarantine",
     "serve",
