@@ -1,4 +1,4 @@
-"""``python -m ingestion``: try a feed, collect from itreceive what is pushed, import files, look into the quarantine, ask how feeds stand."""
+"""``python -m ingestion``: try a feed, collect from it, receive what is pushed, import files, look into the quarantine, ask how feeds stand."""
 
 from __future__ import annotations
 
@@ -185,10 +185,12 @@ def _run(chosen: argparse.Namespace) -> int:
         _say(str(totals))
         return 1 if totals.failure() else 0
     elif chosen.command == "try":
-        from ingestion.trial import ask_once, describe, read_files
+        from ingestion import trial
 
         config = load_cpo(chosen.cpo, expand=not chosen.file)
-        for line in describe(config, read_files(config, chosen.file) if chosen.file else ask_once(config)):
+        for line in trial.describe(
+            config, trial.read_files(config, chosen.file) if chosen.file else trial.ask_once(config)
+        ):
             _say(line)
     elif chosen.command == "convert-snapshots":
         from ingestion.snapshots import convert
