@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ingestion.config import CpoConfig
 from ingestion import model
+from ingestion.config import CpoConfig
 from ingestion.history import import_history
 from ingestion.writer import Writer
 from tests.warehouse.oracle import MAPPED, Change, Contact, Loss, Scenario, seconds_by_status, was_held
