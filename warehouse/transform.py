@@ -199,7 +199,5 @@ def _finish(connection: psycopg.Connection, run_key: int, results: list[NodeRun]
         ("applied_lifeline", "int_feed__lifelines", "feed_key, kind, line_from, complete_from, line_until"),
         ("applied_island", "int_feed__contact_islands", "feed_key, alive_from, heard_from, complete_from, alive_until"),
     ):
-        connection.execute(f"delete from state.{table}")  # type: ignore[call-overload]
-        connection.execute(  # type: ignore[call-overload]
-            f"insert into state.{table} ({columns}) select {columns} from intermediate.{model}"
-        )
+        connection.execute(f"delete from state.{table}")
+        connection.execute(f"insert into state.{table} ({columns}) select {columns} from intermediate.{model}")
