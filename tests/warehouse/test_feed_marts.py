@@ -305,6 +305,6 @@ def test_bases_that_lead_nowhere_fail_the_build(monkeypatch: pytest.MonkeyPatch,
     bases = project / "seeds" / "status_profile_bases.csv"
     bases.write_text("status_profile,base_profile\nround,about\nabout,round\nlost,nowhere\n", encoding="utf-8")
     with pytest.raises(
-        TransformError, match="every_status_profile_has_a_base_that_leads_somewhere: Got [0-9]+ results"
+        TransformError, match=r"every_status_profile_has_a_base_that_leads_somewhere: Got [0-9]+ results"
     ):
         transform()
