@@ -42,35 +42,41 @@ STATUS_PROFILE_BASES = REPOSITORY / "dbt_project" / "seeds" / "status_profile_ba
 
 
 @lru_cache(maxsize=1)
-def status_words() -> dict[str, frozenset[str]]:
-    """Every status profile, with the words (lower case) that it or a base of it gives a meaning.
+def status_profiles() -> dict[str, dict[str, str]]:
+    """Each status profile: the source's word, in lower case, to the canonical status that it has last, its own way or by its base.
 
     Raises ``ValueError`` for a base that does not exist and for a circle of bases.
     """
-    own: dict[str, set[str]] = {}
-    for row in _rows(STATUS_PROFILES):
-        own.setdefault(row["status_profile"], set()).add(row["source_word"].lower())
+    own: dict[str, dict[str, str]] = {}
+    for row in sorted(_rows(STATUS_PROFILES), key=lambda row: row["valid_from"]):
+        own.setdefault(row["status_profile"], {})[row["source_word"].lower()] = row["status"]
     bases = {row["status_profile"]: row["base_profile"] for row in _rows(STATUS_PROFILE_BASES)}
-    found: dict[str, frozenset[str]] = {}
-    for profile in own.keys() | bases.keys():
+    known = own.keys() | bases.keys()
+    profiles: dict[str, dict[str, str]] = {}
+    for profile in known:
+        words: dict[str, str] = {}
         lineage = [profile]
-        while base := bases.get(lineage[-1]):
-            if base in lineage or base not in own.keys() | bases.keys():
+        while True:
+            words = own.get(lineage[-1], {}) | words
+            base = bases.get(lineage[-1])
+            if base is None:
+                break
+            if base in lineage or base not in known:
                 problem = "goes round in a circle" if base in lineage else "does not exist"
                 raise ValueError(f"{STATUS_PROFILE_BASES}: {lineage[-1]}: its base '{base}' {problem}")
             lineage.append(base)
-        found[profile] = frozenset().union(*(own.get(each, ()) for each in lineage))
-    return found
+        profiles[profile] = words
+    return profiles
+
+
+def status_words(profile: str) -> dict[str, str]:
+    """The words of a profile, and what they mean."""
+    return status_profiles()[profile]
 
 
 def _rows(seed: Path) -> list[dict[str, str]]:
     with seed.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
-
-
-def status_profiles() -> frozenset[str]:
-    """Names of the status profiles that there are."""
-    return frozenset(status_words())
 
 
 def must_be_status_profile(name: str) -> str:

@@ -14,7 +14,6 @@ from ingestion.config import CpoConfig
 from ingestion.health import FeedHealth, SilentFeedError, describe, read_health, silence
 from ingestion.model import Contact, Outcome, Rejected
 from ingestion.runs import watch_feed
-from ingestion.settings import status_words
 from ingestion.writer import Writer
 from tests.feeds import asset, history_config, poll, polled_config
 from warehouse.connection import Role, connect
@@ -128,28 +127,30 @@ def test_the_task_fails_and_the_command_ends_with_1_when_a_feed_is_silent(
 
 
 def seeds(folder: Path, monkeypatch: pytest.MonkeyPatch, bases: str) -> None:
-    """Three profiles of one word each, and the bases given as ``profile,base`` lines."""
+    """Three profiles, and the bases given as ``profile,base`` lines."""
     profiles = folder / "status_profiles.csv"
     profiles.write_text(
         "status_profile,source_word,valid_from,status\na,One,2010-01-01,available\nb,two,2010-01-01,charging\n"
-        "c,three,2010-01-01,blocked\n",
+        "c,three,2010-01-01,blocked\nc,two,2020-01-01,reserved\n",
         encoding="utf-8",
     )
     (folder / "status_profile_bases.csv").write_text(f"status_profile,base_profile\n{bases}", encoding="utf-8")
     monkeypatch.setattr(settings, "STATUS_PROFILES", profiles)
     monkeypatch.setattr(settings, "STATUS_PROFILE_BASES", folder / "status_profile_bases.csv")
-    status_words.cache_clear()
     # What is found here must not outlast the test.
-    monkeypatch.setattr(settings, "status_words", status_words.__wrapped__)
+    monkeypatch.setattr(settings, "status_profiles", settings.status_profiles.__wrapped__)
 
 
 def test_a_profile_has_the_words_of_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds(tmp_path, monkeypatch, "a,b\nb,c\nd,a\n")
-    assert settings.status_words() == {
-        "a": {"one", "two", "three"},
-        "b": {"two", "three"},
-        "c": {"three"},
-        "d": {"one", "two", "three"},
+    three = {"three": "blocked"}
+    two = {"two": "charging", **three}
+    # Its own way with a word comes before that of its base, whatever the dates.
+    assert settings.status_profiles() == {
+        "a": {"one": "available", **two},
+        "b": two,
+        "c": three | {"two": "reserved"},
+        "d": {"one": "available", **two},
     }
 
 
@@ -166,11 +167,18 @@ def test_bases_that_lead_nowhere_are_an_error(
 ) -> None:
     seeds(tmp_path, monkeypatch, bases)
     with pytest.raises(ValueError, match=problem):
-        settings.status_words()
+        settings.status_profiles()
 
 
 def test_ocpp_words_and_the_example_of_a_cpo_are_known() -> None:
-    words = status_words()
-    assert words["ocpp_1_6"] >= {"preparing", "suspendedev", "suspendedevse", "finishing", "faulted", "unavailable"}
-    assert words["ocpp_2_0_1"] >= {"occupied", "faulted"}
-    assert words["quokka_ocpi"] == words["ocpi_2_2_1"]
+    words = settings.status_profiles()
+    assert words["ocpp_1_6"].keys() >= {
+        "preparing",
+        "suspendedev",
+        "suspendedevse",
+        "finishing",
+        "faulted",
+        "unavailable",
+    }
+    assert words["ocpp_2_0_1"].keys() >= {"occupied", "faulted"}
+    assert words["quokka_ocpi"] == words["ocpi_2_2_1"] | {"blocked": "reserved", "inoperative": "unavailable"}
