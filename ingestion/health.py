@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import psycopg
 
 from ingestion.config import CpoConfig, HistoryFeed
-from ingestion.settings import status_words
+from ingestion.settings import status_profiles
 
 RECENT = timedelta(days=7)
 """How far back the last failure is looked for."""
@@ -85,7 +85,7 @@ def read_health(connection: psycopg.Connection, config: CpoConfig, now: datetime
         last_failed_at=row[2],
         last_failure=row[3],
         open_quarantine_count=row[4],
-        unmapped_words=tuple(word for profile, word in words if word not in status_words().get(profile, ())),
+        unmapped_words=tuple(word for profile, word in words if word not in status_profiles().get(profile, {})),
         vanished_count=row[5],
     )
 

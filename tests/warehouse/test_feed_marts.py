@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +16,8 @@ from ingestion.model import Contact, Message, Outcome, Poll, Rejected, Told, ref
 from ingestion.writer import Writer
 from tests.feeds import asset, poll, polled_config
 from tests.warehouse.reading import every_row, rows_of
-from warehouse.connection import Role, connect
-from warehouse.transform import transform
+from warehouse.connection import REPOSITORY, Role, connect
+from warehouse.transform import TransformError, transform
 
 pytestmark = pytest.mark.usefixtures("warehouse")
 
@@ -294,3 +296,15 @@ def test_contacts_of_a_file_are_looked_up_where_a_feed_has_no_life() -> None:
     with connect(Role.PORTAL) as connection:
         found = connection.execute("select last_contact_at, known_until from live.evse_status").fetchall()
     assert found == [(at, at + timedelta(seconds=300))]
+
+
+def test_bases_that_lead_nowhere_fail_the_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    project = tmp_path / "dbt_project"
+    shutil.copytree(REPOSITORY / "dbt_project", project)
+    monkeypatch.setattr("warehouse.transform.PROJECT", project)
+    bases = project / "seeds" / "status_profile_bases.csv"
+    bases.write_text("status_profile,base_profile\nround,about\nabout,round\nlost,nowhere\n", encoding="utf-8")
+    with pytest.raises(
+        TransformError, match=r"every_status_profile_has_a_base_that_leads_somewhere: Got [0-9]+ results"
+    ):
+        transform()

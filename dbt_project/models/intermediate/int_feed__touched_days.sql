@@ -16,12 +16,6 @@ changes as (
 
 ),
 
-services as (
-
-    select * from {{ ref('int_evse__service') }}
-
-),
-
 lines as (
 
     select * from {{ ref('int_feed__lifelines') }}
@@ -45,21 +39,18 @@ by_contacts as (
 
 ),
 
--- How many EVSEs there are is counted from the first observation of each, and without those that are absent: such a change counts for all days since.
+-- EVSEs are counted from their first observation on, and without those that are absent: a change that moves either counts for all days since.
 by_changes as (
 
     select
         changes.feed_key,
         changes.observed_at as touched_from,
         case
-            when changes.status_word is null
-                or earlier.status_word is null
-                or changes.observed_at <= services.first_observed_at
+            when changes.status_word is null or earlier.status_word is null
                 then {{ as_of() }} - interval '1 second'
             else changes.observed_at
         end as touched_until
     from changes
-    left join services on services.evse_key = changes.evse_key
     left join lateral (
         select before.status_word
         from {{ ref('stg_status_change') }} as before

@@ -85,7 +85,7 @@ select
     life.last_contact_at,
     case
         -- Nothing has been heard of this EVSE since contact was lost, and no complete contact told of it.
-        when latest.observed_at < life.alive_from and life.complete_from is null then latest.observed_at
+        when latest.received_at < life.alive_from and life.complete_from is null then latest.observed_at
         else coalesce(life.alive_until, life.last_contact_at + make_interval(secs => life.liveness_seconds))
     end as known_until
 from latest
