@@ -55,18 +55,27 @@ class OcpiPull:
         self._pages: dict[str, Page] = {}
         self._repeats: frozenset[Repeat] = frozenset()
         self._body_sha256: bytes | None = None
+        self._has_delta_failed = False
 
     def poll(self) -> Poll:
         """Ask for the whole list. Raises ``FeedError`` for anything short of a complete answer."""
-        return self._ask(None)
+        poll = self._ask(None)
+        self._has_delta_failed = False
+        return poll
 
     def poll_since(self, since: datetime) -> Poll:
         """Ask for the Locations updated since ``since``, or a little before. Raises ``FeedError`` for anything short of a complete answer.
 
         An EVSE that changed without its Location's ``last_updated`` is not among them; the next full list tells it, and is read whole.
+        After a delta that failed the whole list is asked for.
         """
+        if self._has_delta_failed:
+            return self.poll()
         self.forget()
-        return self._ask(since - DELTA_OVERLAP)
+        self._has_delta_failed = True
+        poll = self._ask(since - DELTA_OVERLAP)
+        self._has_delta_failed = False
+        return poll
 
     def _ask(self, date_from: datetime | None) -> Poll:
         try:
