@@ -208,4 +208,4 @@ class StreamFeed(Protocol):
 
 def reference(*parts: str) -> str:
     """Identity from its parts: blanks stripped, case-folded, joined by ``/``."""
-    return "/".join(part.strip().casefold() for part in parts)
+    return "/".join([part.strip().casefold() for part in parts])
