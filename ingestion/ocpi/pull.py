@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from time import monotonic
 from urllib.parse import urlsplit
 
 from ingestion.config import CpoConfig, OcpiFeed
@@ -56,6 +57,7 @@ class OcpiPull:
         self._repeats: frozenset[Repeat] = frozenset()
         self._body_sha256: bytes | None = None
         self._has_delta_failed = False
+        self._deadline = 0.0
 
     def poll(self) -> Poll:
         """Ask for the whole list. Raises ``FeedError`` for anything short of a complete answer."""
@@ -78,6 +80,7 @@ class OcpiPull:
         return poll
 
     def _ask(self, date_from: datetime | None) -> Poll:
+        self._deadline = monotonic() + self._feed.liveness_seconds
         try:
             listing = self._read_again_if_lost(date_from)
             return self._poll_of(listing) if date_from is None else self._translated(listing, None)
@@ -169,6 +172,12 @@ class OcpiPull:
                 yield item
 
     def _fetch(self, url: str) -> Page:
+        if monotonic() > self._deadline:
+            # By now its first page proves nothing any more.
+            seconds = self._feed.liveness_seconds
+            raise FeedError(
+                f"GET {self._client.shown(url)}: the list did not arrive within liveness_seconds, {seconds} s"
+            )
         known = self._pages.get(url)
         etag = known.etag if known and url not in self._unconfirmable else None
         answer = self._client.get(url, {"If-None-Match": etag} if etag else None)
