@@ -199,7 +199,7 @@ class DeltaFeed(PolledFeed, Protocol):
     """A polled feed that can also be asked for less than everything."""
 
     def poll_since(self, since: datetime) -> Poll:
-        """Ask for what changed since ``since``, when every EVSE's state was known; nothing may have. Raises ``FeedError``."""
+        """Ask for what changed since ``since``, when every EVSE's state was known; nothing may have. A full list is an answer too. Raises ``FeedError``."""
         ...
 
 
@@ -250,4 +250,4 @@ class StreamFeed(Protocol):
 
 def reference(*parts: str) -> str:
     """Identity from its parts: blanks stripped, case-folded, joined by ``/``."""
-    return "/".join(part.strip().casefold() for part in parts)
+    return "/".join([part.strip().casefold() for part in parts])

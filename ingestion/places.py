@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=65_536)
 def time_zone_at(latitude: float, longitude: float) -> str | None:
-    """IANA zone on land at a place in degrees; ``None`` on the high seas and at (0, 0), where unset coordinates lie."""
-    if latitude == 0 and longitude == 0:
-        return None
+    """IANA zone on land at a place in degrees; ``None`` at sea, which is where unset coordinates (0, 0) lie."""
     zone = _finder().timezone_at(lat=latitude, lng=longitude)
     return zone if zone and not zone.startswith("Etc/") and is_time_zone(zone) else None
 

@@ -20,10 +20,6 @@ class EndpointLostError(FeedError):
     date."""
 
 
-class RefusedError(FeedError):
-    """The envelope tells of a failure."""
-
-
 def clean_token(token: str) -> str:
     """The token without the blanks and line ends around it."""
     return token.strip()
@@ -54,20 +50,26 @@ class OcpiClient:
         The spelling of the token that worked last is tried first. Raises ``EndpointLostError`` for 401 and
         404, ``FeedError`` for anything else.
         """
+        answers = []
         for spelling in tuple(self._spellings):
-            answer = self._transport.get(
-                url,
-                {
-                    "Accept": "application/json",
-                    **(headers or {}),
-                    "Authorization": f"Token {spelling}",
-                    "X-Request-ID": str(uuid4()),
-                    "X-Correlation-ID": str(uuid4()),
-                },
+            answers.append(
+                self._transport.get(
+                    url,
+                    {
+                        "Accept": "application/json",
+                        **(headers or {}),
+                        "Authorization": f"Token {spelling}",
+                        "X-Request-ID": str(uuid4()),
+                        "X-Correlation-ID": str(uuid4()),
+                    },
+                )
             )
-            if answer.status not in (401, 403):
-                self._prefer(spelling)
+            if not _may_be_refusal(answers[-1]):
+                self._spellings.remove(spelling)
+                self._spellings.insert(0, spelling)
+                answers = answers[-1:]
                 break
+        answer = answers[0]
         if answer.status in (200, 304):
             return answer
         if answer.status == 401:
@@ -96,7 +98,7 @@ class OcpiClient:
         code = envelope["status_code"]
         if not re.fullmatch(r"1\d{3}", str(code), re.ASCII):
             said = self._transport.redact(f"{code} {envelope.get('status_message') or ''}".strip()[:200])
-            raise RefusedError(f"{where}: HTTP 200, but OCPI status_code {said}")
+            raise FeedError(f"{where}: HTTP 200, but OCPI status_code {said}")
         return envelope.get("data")
 
     def locations_url(self) -> str:
@@ -120,23 +122,9 @@ class OcpiClient:
         """A URL fit for messages."""
         return self._transport.redact(shown_url(url))
 
-    def _prefer(self, spelling: str) -> None:
-        self._spellings.remove(spelling)
-        self._spellings.insert(0, spelling)
-
     def _list(self, url: str, key: str | None) -> list[dict[str, Any]]:
         """The list of objects that a discovery answer holds, in its data or under ``key`` of it."""
-        try:
-            data = self.data(url, self.get(url).body)
-        except RefusedError as refused:
-            # Some refuse a token with HTTP 200: does the other spelling help?
-            if len(self._spellings) == 1:
-                raise
-            self._prefer(self._spellings[1])
-            try:
-                data = self.data(url, self.get(url).body)
-            except FeedError:
-                raise refused from None
+        data = self.data(url, self.get(url).body)
         entries = data.get(key) if key and isinstance(data, dict) else data
         if not isinstance(entries, list):
             raise FeedError(f"GET {self.shown(url)}: no list of {key or 'versions'}")
@@ -162,6 +150,17 @@ class OcpiClient:
                 raise FeedError(f"GET {self.shown(base)}: {self.shown(followed)} would send the token in clear")
             return urlunsplit(("https", ours.netloc, parts.path, parts.query, ""))
         return followed
+
+
+_FAILURE = re.compile(rb'"status_code"\s*:\s*"?[23]\d{3}\b')
+_MAX_FAILURE_BYTES = 4096
+
+
+def _may_be_refusal(answer: Answer) -> bool:
+    """Whether another spelling of the token may help. Some refuse one with HTTP 200 and a failure in the envelope."""
+    if answer.status == 200:
+        return len(answer.body) <= _MAX_FAILURE_BYTES and _FAILURE.search(answer.body) is not None
+    return answer.status in (401, 403)
 
 
 def _what_it_is(body: bytes) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from time import monotonic
 from urllib.parse import urlsplit
 
 from ingestion.config import CpoConfig, OcpiFeed
@@ -56,20 +57,31 @@ class OcpiPull:
         self._pages: dict[str, Page] = {}
         self._repeats: frozenset[Repeat] = frozenset()
         self._body_sha256: bytes | None = None
+        self._has_delta_failed = False
+        self._deadline = 0.0
 
     def poll(self) -> Poll:
         """Ask for the whole list. Raises ``FeedError`` for anything short of a complete answer."""
-        return self._ask(None)
+        poll = self._ask(None)
+        self._has_delta_failed = False
+        return poll
 
     def poll_since(self, since: datetime) -> Poll:
         """Ask for the Locations updated since ``since``, or a little before. Raises ``FeedError`` for anything short of a complete answer.
 
         An EVSE that changed without its Location's ``last_updated`` is not among them; the next full list tells it, and is read whole.
+        After a delta that failed the whole list is asked for.
         """
+        if self._has_delta_failed:
+            return self.poll()
         self.forget()
-        return self._ask(since - DELTA_OVERLAP)
+        self._has_delta_failed = True
+        poll = self._ask(since - DELTA_OVERLAP)
+        self._has_delta_failed = False
+        return poll
 
     def _ask(self, date_from: datetime | None) -> Poll:
+        self._deadline = monotonic() + self._feed.liveness_seconds
         try:
             listing = self._read_again_if_lost(date_from)
             return self._poll_of(listing) if date_from is None else self._translated(listing, None)
@@ -161,6 +173,12 @@ class OcpiPull:
                 yield item
 
     def _fetch(self, url: str) -> Page:
+        if monotonic() > self._deadline:
+            # By now its first page proves nothing any more.
+            seconds = self._feed.liveness_seconds
+            raise FeedError(
+                f"GET {self._client.shown(url)}: the list did not arrive within liveness_seconds, {seconds} s"
+            )
         known = self._pages.get(url)
         etag = known.etag if known and url not in self._unconfirmable else None
         answer = self._client.get(url, {"If-None-Match": etag} if etag else None)

@@ -31,8 +31,8 @@ class _Site:
     """What all EVSEs of a Location share."""
 
     raw: dict[str, Any]
-    parts: tuple[str, ...]
-    """Leading parts of every identity: the party, when it is not the feed's own, and the location id."""
+    ref: str
+    """What every identity begins with: the party, when it is not the feed's own, and the location id."""
     record_ref: str
     location: Location
     time_zone: str
@@ -130,7 +130,7 @@ def _take_location(answer: _Answer, raw: object, index: int) -> None:
         return
     site = _Site(
         raw=raw,
-        parts=(party, location.id) if party else (location.id,),
+        ref=reference(party, location.id) if party else reference(location.id),
         record_ref=record_ref,
         location=location,
         time_zone=time_zone,
@@ -154,7 +154,7 @@ def _take_evse(answer: _Answer, site: _Site, raw: object, position: int) -> None
     evse = answer.findings.read(Evse, raw, record_ref, path, lambda: site.context)
     if evse is None or not isinstance(raw, dict):
         return
-    evse_ref = reference(*site.parts, evse.uid)
+    evse_ref = f"{site.ref}/{reference(evse.uid)}"
     if evse_ref in answer.taken:
         if answer.taken[evse_ref] != raw:
             answer.findings.reject(record_ref, path + "uid", "repeated in the same answer", raw, site.context)
@@ -173,12 +173,11 @@ def _take_evse(answer: _Answer, site: _Site, raw: object, position: int) -> None
     charger_id = _charger_id(evse, answer.feed)
     place = site.location
     attributes = site.attributes | _present(floor_level=evse.floor_level, physical_reference=evse.physical_reference)
-    site_ref = reference(*site.parts)
-    charger_ref = reference(*site.parts, charger_id)
+    charger_ref = f"{site.ref}/{reference(charger_id)}"
     for connector_ref, (connector, power_kw) in connectors.items():
         answer.assets.append(
             Asset(
-                site_ref=site_ref,
+                site_ref=site.ref,
                 site_id=place.id,
                 charger_ref=charger_ref,
                 charger_id=charger_id,
@@ -343,6 +342,8 @@ def _without(record: dict[str, Any], key: str) -> dict[str, Any]:
 def _spelling(raw: object, key: str, position: int) -> str:
     """How the source spells an id, for people to find the record again; ``#position`` when it has none."""
     value = raw.get(key) if isinstance(raw, dict) else None
+    if type(value) is str and (text := value.strip()):
+        return text
     if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
         return str(value).strip()
     return f"#{position}"

@@ -302,6 +302,13 @@ def test_a_run_without_one_complete_poll_fails(
         collect_window("window", datetime.now(UTC) - timedelta(hours=1))
 
 
+def test_a_run_in_which_no_full_list_was_due_is_no_failure(
+    cpo_folder: Path, module_warehouse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "collect", lambda *args, **settings: Totals())
+    assert collect_window("window", datetime.now(UTC)) == Totals()
+
+
 def test_a_run_of_a_feed_of_files_is_not_polled_but_imports_what_waits(
     cpo_folder: Path, module_warehouse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

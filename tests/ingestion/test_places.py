@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingestion.places import time_zone_at
+from ingestion.times import is_time_zone
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,13 @@ from ingestion.places import time_zone_at
 )
 def test_a_place_on_land_has_its_own_zone(place: str, latitude: float, longitude: float, zone: str | None) -> None:
     assert time_zone_at(latitude, longitude) == zone, place
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-90, 90), st.floats(-180, 180))
+def test_every_place_on_earth_has_a_zone_that_exists_or_none(latitude: float, longitude: float) -> None:
+    zone = time_zone_at(latitude, longitude)
+    assert zone is None or (is_time_zone(zone) and not zone.startswith("Etc/"))
 
 
 def test_the_map_of_zones_is_loaded_when_it_is_needed() -> None:

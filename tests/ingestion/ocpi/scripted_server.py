@@ -169,7 +169,9 @@ class OcpiScript:
         """One page, by offset, limit and date_from."""
         self.before_page(request)
         date_from = request.query.get("date_from", "")
-        items = [item for item in self.items if not date_from or str(item.get("last_updated", "")) >= date_from]
+        items = self.items
+        if date_from:
+            items = [item for item in items if item["last_updated"] >= date_from]
         offset, limit = int(request.query["offset"]), min(int(request.query["limit"]), self.page_cap)
         if self.page_cap >= 10**6:
             limit = self.page_cap

@@ -243,19 +243,35 @@ def test_a_window_goes_on_from_the_contact_of_the_one_before(
     assert collect_from(server, config, SetClock(at(8) + SECOND), 0) == ["full"]
 
 
-def test_after_failures_a_delta_reaches_back_further_and_then_the_list_is_read_in_full(
+def test_a_delta_that_fails_is_followed_by_full_lists_until_one_is_read(
     server: ScriptedServer, connection: psycopg.Connection
 ) -> None:
     script = OcpiScript(locations(2)).mount(server)
     clock = SetClock(at(0))
-    down = {at(1), at(2), at(4), at(5), at(6), at(7), at(8)}
+    down = {at(2), at(3)}
     script.after_page = lambda _, reply: Reply(b"", 400) if clock.time in down else reply
     config = delta_config(server, "failing_deltas")
-    assert collect_from(server, config, clock, 60 * 11) == [
-        "full", "0", "0", "0", "3", "3", "3", "3", "3", "full", "9",
-    ]  # fmt: skip
+    assert collect_from(server, config, clock, 60 * 6) == ["full", "0", "1", "full", "full", "4"]
     assert [outcome for _, outcome, _, _ in contacts(connection, "failing_deltas")] == [
-        "complete", "failed", "failed", "complete", *["failed"] * 5, "complete", "complete",
+        "complete", "complete", "failed", "failed", "complete", "complete",
+    ]  # fmt: skip
+
+
+def test_a_sender_that_cannot_answer_deltas_costs_every_second_poll_and_no_more(
+    server: ScriptedServer, connection: psycopg.Connection
+) -> None:
+    script = OcpiScript(locations(2)).mount(server)
+
+    def count_all(request: Request, reply: Reply) -> Reply:
+        reply.headers["X-Total-Count"] = "2"
+        return reply
+
+    script.after_page = count_all
+    assert collect_from(server, delta_config(server, "no_deltas"), SetClock(at(20)), 60 * 4) == [
+        "full", "20", "full", "22",
+    ]  # fmt: skip
+    assert [outcome for _, outcome, _, _ in contacts(connection, "no_deltas")] == [
+        "complete", "failed", "complete", "failed",
     ]  # fmt: skip
 
 

@@ -467,6 +467,22 @@ def test_a_page_shorter_than_the_limit_asked_for_is_not_taken_for_the_last(serve
     assert sites(pull().poll()) == all_sites(60)
 
 
+def test_a_list_that_takes_longer_than_it_proves_anything_is_an_error(
+    server: ScriptedServer, pull: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = OcpiScript(locations(120)).mount(server)
+    seconds = [0.0]
+    monkeypatch.setattr("ingestion.ocpi.pull.monotonic", lambda: seconds[0])
+
+    def pass_time(_: Request) -> None:
+        seconds[0] += 100
+
+    script.before_page = pass_time
+    assert len(pull(liveness_seconds=200).poll().statuses) == 120
+    with pytest.raises(FeedError, match=r"offset=100.*did not arrive within liveness_seconds, 199 s"):
+        pull(liveness_seconds=199).poll()
+
+
 def test_an_empty_page_before_the_total_is_an_error(server: ScriptedServer, pull: Make) -> None:
     script = OcpiScript(locations(80), link=False).mount(server)
 

@@ -9,8 +9,11 @@ import pytest
 from scripted_server import connector, evse, location, pull_config
 
 from ingestion.config import CpoConfig, OcpiPullFeed
-from ingestion.model import PAYLOAD_LIMIT, Rejected, cut, is_cut
+from ingestion.model import PAYLOAD_LIMIT, Poll, Rejected, cut, is_cut
 from ingestion.ocpi.translate import NotReadableAgainError, Translated, retranslate, translate_locations
+from ingestion.writer import Writer
+from tests.feeds import at
+from warehouse.connection import Role, connect
 
 
 def rejected(*items: object, **settings: Any) -> list[Rejected]:
@@ -135,3 +138,36 @@ def test_a_feed_of_files_tells_no_ocpi_objects() -> None:
     config = CpoConfig.model_validate({"cpo_id": "files", "name": "Files", "feed": feed})
     with pytest.raises(NotReadableAgainError, match="files: a feed of kind history tells no OCPI objects"):
         retranslate("{}", None, config)
+
+
+def test_what_the_database_keeps_of_a_rejected_record_is_enough_to_read_it_again(warehouse: str) -> None:
+    sent = [
+        location("L1", evses=[evse("E1", status=None), evse("E2")]),
+        location("L2", evses=[evse("E1", connectors=[connector(id=None), connector("2")])]),
+        location("L3", time_zone=None, coordinates=None),
+        location("L4", time_zone=None, coordinates=None, pad="é" * PAYLOAD_LIMIT),
+        location("L5", evses=[evse("E1", status=None)], pad="é" * PAYLOAD_LIMIT),
+    ]
+    config = pull_config()
+    assert isinstance(config.feed, OcpiPullFeed)
+    told = translate_locations(sent, config.feed, "/locations")
+    with connect(Role.INGEST) as connection:
+        poll = Poll(b"body", assets=told.assets, statuses=told.statuses, rejected=told.rejected)
+        assert Writer(connection, config).write_poll(poll, at(0), at(0)) is not None
+        kept = connection.execute("select record_ref, payload, context from raw.quarantine order by record_ref")
+        records = {record_ref: (payload, context) for record_ref, payload, context in kept}
+    made = {}
+    for record_ref, (payload, context) in records.items():
+        try:
+            read = retranslate(payload, context, pull_config(time_zone="Australia/Perth"))
+            made[record_ref] = (sorted(read.statuses), [one.field for one in read.rejected])
+        except NotReadableAgainError as error:
+            made[record_ref] = ([], [str(error)])
+    cut_short = ([], ["the record is longer than what the quarantine keeps, and cut"])
+    assert made == {
+        "L1/E1": ([], ["evses[0].status"]),
+        "L2/E1/#0": ([], ["evses[0].connectors[0].id", "evses[0].connectors"]),
+        "L3": (["l3/l3-1"], []),
+        "L4": cut_short,
+        "L5/E1": cut_short,
+    }

@@ -158,6 +158,19 @@ def test_a_token_that_is_refused_with_http_200_is_sent_in_the_other_spelling(
     assert authorizations(server) == [RAW, ENCODED, ENCODED, ENCODED]
 
 
+def test_a_token_that_only_the_list_refuses_is_sent_in_the_other_spelling(server: ScriptedServer, pull: Make) -> None:
+    script = OcpiScript([location_2_1_1()], version="2.1.1").mount(server)
+
+    def open_versions(_: Request, reply: Reply) -> Reply:
+        return reply if server.requests[-1].headers["Authorization"] == ENCODED else envelope([], status_code=2001)
+
+    script.after_page = open_versions
+    feed = pull(version="2.1.1")
+    assert list(feed.poll().statuses) == ["l1/e1"]
+    assert feed.poll().is_unchanged
+    assert authorizations(server) == [RAW, RAW, RAW, ENCODED, ENCODED]
+
+
 def test_where_no_spelling_helps_the_first_refusal_is_told(server: ScriptedServer, pull: Make) -> None:
     def refuse(request: Request) -> Reply:
         is_raw = request.headers["Authorization"] == RAW
