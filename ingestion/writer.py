@@ -137,7 +137,7 @@ class Writer:
                 # What is told by itself while the list is read may be newer than the list.
                 told_since = contact_at if self._is_told_beside else None
                 batch.add_states(poll.statuses, contact_at, received_at, is_full=poll.is_full, told_since=told_since)
-                batch.keep_documents(poll.documents, received_at)
+                batch.keep_documents(poll.documents, received_at, told_since=told_since)
             batch.add_rejected(poll.rejected, contact_at, is_from_poll=True)
             if poll.is_full and not poll.is_unchanged:
                 batch.close_rejected(contact_at)
@@ -517,8 +517,14 @@ class Batch:
             (self._feed_key, idempotency_key, request_sha256, Jsonb(response), received_at),
         )
 
-    def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:
-        """Keep Locations as they are now (party, location id, object)."""
+    def keep_documents(
+        self,
+        documents: Iterable[tuple[str, str, dict[str, Any]]],
+        received_at: datetime,
+        *,
+        told_since: datetime | None = None,
+    ) -> None:
+        """Keep Locations as they are now (party, location id, object); one that was told since ``told_since`` stays."""
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 """
@@ -527,9 +533,10 @@ class Batch:
                 on conflict (feed_key, party, location_ref) do update set
                     document = excluded.document, received_at = excluded.received_at
                 where known.document is distinct from excluded.document
+                    and known.received_at < coalesce(%s::timestamptz, 'infinity')
                 """,
                 [
-                    (self._feed_key, reference(party), reference(location_id), Jsonb(document), received_at)
+                    (self._feed_key, reference(party), reference(location_id), Jsonb(document), received_at, told_since)
                     for party, location_id, document in documents
                 ],
             )

@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 from ingestion.config import OcpiPushFeed
@@ -245,7 +245,7 @@ class Edit:
             "party_id": target.party,
             "evses": evses,
         }
-        made = translate_locations([whole], self.feed, self.source)  # type: ignore[arg-type]
+        made = translate_locations([whole], cast(Any, self.feed), self.source)
         told: list[Told] = []
         unread: list[Told] = []
         for evse in told_evses if isinstance(told_evses, list) else []:
