@@ -241,3 +241,36 @@ def test_kill_minus_nine_loses_nothing_that_was_answered(postgres: EmbeddedPostg
         assert [word for evse_ref, _, word in changes("one") if evse_ref == "loc0/e0"][-1] == "BLOCKED"
     finally:
         receiver.stop()
+
+
+def listed(cpo_id: str) -> list[tuple[str, bool]]:
+    with connect(Role.INGEST) as connection:
+        return connection.execute(
+            "select connector_id, is_listed from raw.asset_version inner join raw.feed using (feed_key)"
+            " where feed_id = %s order by asset_version_key",
+            (cpo_id,),
+        ).fetchall()
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_two_descriptions_in_one_transaction_do_not_mix(abc_config: Any, is_nested: bool) -> None:
+    both = Message("x", assets=(asset("E2", "1"), asset("E2", "2")))
+    one = Message("x", assets=(asset("E2", "1"),))
+    with connect(Role.INGEST) as connection:
+        writer = Writer(connection, abc_config)
+        if is_nested:
+            with writer.batch() as batch:
+                batch.add_messages([(both, T0)])
+                writer.write_messages([(one, T0 + timedelta(seconds=1))])
+        else:
+            writer.write_messages([(both, T0), (one, T0 + timedelta(seconds=1))])
+    assert listed("abc")[1:] == [("1", True), ("2", True), ("2", False)]
+
+
+def test_pushes_of_one_second_are_one_contact(abc_config: Any) -> None:
+    with connect(Role.INGEST) as connection:
+        writer = Writer(connection, abc_config)
+        for milliseconds in (100, 200, 900, 1100):
+            writer.write_messages([(Message("x"), T0 + timedelta(minutes=5, milliseconds=milliseconds))])
+        rows = connection.execute("select contact_from from raw.feed_contact where outcome = 'alive' order by 1")
+        assert [at for (at,) in rows] == [T0 + timedelta(minutes=5), T0 + timedelta(minutes=5, seconds=1)]

@@ -6,7 +6,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -413,3 +413,12 @@ def test_only_ingestion_reads_who_has_access(receiver: ReceiverProcess) -> None:
     for role in (Role.TRANSFORM, Role.ANALYST, Role.PORTAL, Role.EXTRACT):
         with connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select from access.sender_token")
+
+
+def test_a_token_that_has_an_end_is_good_until_then() -> None:
+    end = datetime(2026, 10, 1, tzinfo=UTC)
+    grant = access.Grant(access.digest_of("t-1"), "abc", "send", end)
+    assert access.find_grant("t-1", [grant], end - timedelta(seconds=1)) is grant
+    assert access.find_grant("t-1", [grant], end) is None
+    assert access.find_grant("t-2", [grant], end - timedelta(seconds=1)) is None
+    assert access.find_grant("", [grant], end - timedelta(seconds=1)) is None
