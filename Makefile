@@ -1,6 +1,6 @@
 # Every command a person types. `make` alone lists them.
 # Variables: VAR_DIR (state, by default var/), WAREHOUSE_URL (another Postgres), PYTHON (to build .venv with),
-# AIRFLOW_PORT and SIMULATOR_PORT (instead of 8080 and 8090, or the next free ones).
+# AIRFLOW_PORT, RECEIVER_PORT and SIMULATOR_PORT (instead of 8080, 8070 and 8090, or the next free ones).
 
 PY := .venv/bin/python
 # Without compiled files every import of Airflow costs seconds.

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
+TEMPORARY_TABLES = """
+create temporary table if not exists incoming_asset (
+    position integer, site_ref text, charger_ref text, evse_ref text, connector_ref text,
+    valid_from timestamptz, document jsonb, content_sha256 bytea
+) on commit delete rows;
+create temporary table if not exists incoming_change (
+    position bigint generated always as identity, evse_key integer, observed_at timestamptz,
+    status_word text, received_at timestamptz, source_updated_at timestamptz
+) on commit delete rows;
+create temporary table if not exists incoming_contact (
+    contact_from timestamptz, contact_until timestamptz, outcome text, evse_count integer,
+    body_sha256 bytea, detail text, received_at timestamptz
+) on commit delete rows;
+create temporary table if not exists incoming_rejected (
+    position bigint generated always as identity, source text, record_ref text, field text, reason text,
+    payload text, payload_sha256 bytea, context text
+) on commit delete rows;
+create temporary table if not exists later_poll (
+    contact_from timestamptz primary key, received_at timestamptz
+) on commit delete rows;
+"""
+
 STATE_AT = """
 select latest.evse_key, latest.status_word
 from raw.evse_latest as latest

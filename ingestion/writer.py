@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from ingestion import statements
@@ -43,6 +44,8 @@ NAME_LIMIT = 500
 
 _TURN = 0x5754
 """Key of the locks that say which collector of a stream or of files is at work; the second key is the feed's."""
+
+TEMPORARY_TABLES = ("incoming_asset", "incoming_change", "incoming_contact", "incoming_rejected")
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
@@ -133,19 +136,25 @@ class Writer:
         self._profile = config.feed.status_profile
         self._liveness_seconds = config.feed.liveness_seconds
         self._is_told_beside = isinstance(config.feed, OcpiPushFeed | StreamSettings)
+        self._known_profiles: set[str] = set()
         self.feed_key = register_feed(connection, config)
+        with connection.transaction():
+            connection.execute(statements.TEMPORARY_TABLES)
 
     @contextmanager
     def batch(self, status_profile: str | None = None) -> Iterator[Batch]:
-        """One transaction that no other writer of this feed overlaps."""
+        """One transaction (or a part of one that is open) that no other writer of this feed overlaps."""
+        is_within = self._connection.info.transaction_status != TransactionStatus.IDLE
         with self._connection.transaction():
             self._connection.execute("select pg_advisory_xact_lock(%s, %s)", (0x5752, self.feed_key))
             profile = status_profile or self._profile
-            self._connection.execute(
-                "insert into raw.feed_profile (feed_key, status_profile) values (%s, %s) on conflict do nothing",
-                (self.feed_key, profile),
-            )
-            yield Batch(self._connection, self.feed_key, profile, self._liveness_seconds)
+            if profile not in self._known_profiles:
+                self._connection.execute(
+                    "insert into raw.feed_profile (feed_key, status_profile) values (%s, %s) on conflict do nothing",
+                    (self.feed_key, profile),
+                )
+            yield Batch(self._connection, self.feed_key, profile, self._liveness_seconds, is_within_another=is_within)
+        self._known_profiles.add(profile)
 
     def write_poll(self, poll: Poll, contact_at: datetime, received_at: datetime) -> Written | None:
         """Store one complete answer: assets that are new or differ, changes against the state at ``contact_at``, and the contact.
@@ -165,7 +174,7 @@ class Writer:
                 # What is told by itself while the list is read may be newer than the list.
                 told_since = contact_at if self._is_told_beside else None
                 batch.add_states(poll.statuses, contact_at, received_at, is_full=poll.is_full, told_since=told_since)
-                batch.keep_documents(poll.documents, received_at)
+                batch.keep_documents(poll.documents, received_at, told_since=told_since)
             batch.add_rejected(poll.rejected, contact_at, is_from_poll=True)
             if poll.is_full and not poll.is_unchanged:
                 batch.close_rejected(contact_at)
@@ -348,16 +357,23 @@ class Writer:
 class Batch:
     """The statements of one transaction. Made by `Writer.batch`.
 
-    Its temporary tables stay with the connection, empty, so that a small transaction does not pay for making and planning them anew.
+    Its temporary tables belong to the connection and are empty between transactions: a small one does not pay for making and planning them anew.
     """
 
     def __init__(
-        self, connection: psycopg.Connection, feed_key: int, status_profile: str, liveness_seconds: int
+        self,
+        connection: psycopg.Connection,
+        feed_key: int,
+        status_profile: str,
+        liveness_seconds: int,
+        *,
+        is_within_another: bool = False,
     ) -> None:
         self._connection = connection
         self._feed_key = feed_key
         self._profile = status_profile
         self._liveness_seconds = liveness_seconds
+        self._used = set(TEMPORARY_TABLES) if is_within_another else set()
         self.written = Written()
 
     def last_body(self, before: datetime) -> bytes | None:
@@ -423,14 +439,7 @@ class Batch:
         assets = list(assets)
         if not assets:
             return
-        self._connection.execute(
-            """
-            create temporary table if not exists incoming_asset (
-                position integer, site_ref text, charger_ref text, evse_ref text, connector_ref text,
-                valid_from timestamptz, document jsonb, content_sha256 bytea
-            ) on commit delete rows
-            """
-        )
+        self._clear("incoming_asset")
         with self._connection.cursor().copy(
             "copy incoming_asset (position, site_ref, charger_ref, evse_ref, connector_ref, valid_from, document,"
             " content_sha256) from stdin"
@@ -479,7 +488,6 @@ class Batch:
                 statements.UNLIST_CONNECTORS, {"feed_key": self._feed_key, "received_at": received_at}
             )
             self.written.assets += unlisted.rowcount
-        self._connection.execute("delete from incoming_asset")
 
     def add_states(
         self,
@@ -599,7 +607,9 @@ class Batch:
         """Store messages, each with the time at which it was received; ``is_contact`` as of `Writer.write_messages`."""
         messages = list(messages)
         if is_contact and messages:
-            arrivals = sorted({received_at.replace(microsecond=0) for _, received_at in messages})
+            arrivals = sorted(
+                {received_at.replace(microsecond=0) for _, received_at in messages} - {self._last_contact()}
+            )
             self.add_contacts(Contact(at, at, Outcome.ALIVE, at) for at in arrivals)
             for at in arrivals:
                 self.live_on(at, at)
@@ -607,6 +617,12 @@ class Batch:
             self.add_assets(message.assets, received_at, is_whole_evse=message.is_whole_evse)
             self.add_rejected(message.rejected, received_at)
         self.add_told((told, message.source, received_at) for message, received_at in messages for told in message.told)
+
+    def _last_contact(self) -> datetime | None:
+        row = self._connection.execute(
+            "select last_contact_at from raw.feed_life where feed_key = %s", (self._feed_key,)
+        ).fetchone()
+        return None if row is None else row[0]
 
     def known_evses(self, evse_refs: Iterable[str]) -> set[str]:
         """Which of these identities somebody has described."""
@@ -667,8 +683,14 @@ class Batch:
             (self._feed_key, mark.held_until, mark.received_at, b"".join(mark.fingerprints), mark.event_id),
         )
 
-    def keep_documents(self, documents: Iterable[tuple[str, str, dict[str, object]]], received_at: datetime) -> None:
-        """Keep Locations as they are now (party, location id, object)."""
+    def keep_documents(
+        self,
+        documents: Iterable[tuple[str, str, dict[str, Any]]],
+        received_at: datetime,
+        *,
+        told_since: datetime | None = None,
+    ) -> None:
+        """Keep Locations as they are now (party, location id, object); one that was told since ``told_since`` stays."""
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 """
@@ -677,9 +699,10 @@ class Batch:
                 on conflict (feed_key, party, location_ref) do update set
                     document = excluded.document, received_at = excluded.received_at
                 where known.document is distinct from excluded.document
+                    and known.received_at < coalesce(%s::timestamptz, 'infinity')
                 """,
                 [
-                    (self._feed_key, reference(party), reference(location_id), Jsonb(document), received_at)
+                    (self._feed_key, reference(party), reference(location_id), Jsonb(document), received_at, told_since)
                     for party, location_id, document in documents
                 ],
             )
@@ -717,15 +740,7 @@ class Batch:
         One that is older than a poll stored before ends at that poll, where what the poll told differs: that is stored again. Not with
         ``is_seen_by_polls``: then the polls told this very word, and only could not be read.
         """
-        self._connection.execute(
-            """
-            create temporary table if not exists incoming_change (
-                position bigint generated always as identity, evse_key integer, observed_at timestamptz,
-                status_word text, received_at timestamptz, source_updated_at timestamptz
-            ) on commit delete rows
-            """
-        )
-        self._connection.execute("delete from incoming_change")
+        self._clear("incoming_change")
         with self._connection.cursor().copy(
             "copy incoming_change (evse_key, observed_at, status_word, received_at, source_updated_at) from stdin"
         ) as copy:
@@ -773,26 +788,17 @@ class Batch:
         self.written.changes += row[0]
 
     def _keep_what_polls_told(self) -> None:
-        self._connection.execute(
-            "create temporary table if not exists later_poll (contact_from timestamptz primary key, received_at timestamptz)"
-            " on commit delete rows"
-        )
         polls = self._connection.execute(statements.INSERT_LATER_POLLS, {"feed_key": self._feed_key})
         if polls.rowcount:
             self._connection.execute(statements.REPEAT_WHAT_POLLS_TOLD)
-        self._connection.execute("delete from later_poll")
+            self._connection.execute("delete from later_poll")
 
     def add_contacts(self, contacts: Iterable[Contact]) -> None:
         """Store contacts; one that is known already adds nothing."""
-        self._connection.execute(
-            """
-            create temporary table if not exists incoming_contact (
-                contact_from timestamptz, contact_until timestamptz, outcome text, evse_count integer,
-                body_sha256 bytea, detail text, received_at timestamptz
-            ) on commit delete rows
-            """
-        )
-        self._connection.execute("delete from incoming_contact")
+        contacts = list(contacts)
+        if not contacts:
+            return
+        self._clear("incoming_contact")
         with self._connection.cursor().copy("copy incoming_contact from stdin") as copy:
             for contact in contacts:
                 copy.write_row(
@@ -826,15 +832,7 @@ class Batch:
         rejected = list(rejected)
         if not rejected:
             return
-        self._connection.execute(
-            """
-            create temporary table if not exists incoming_rejected (
-                position bigint generated always as identity, source text, record_ref text, field text, reason text,
-                payload text, payload_sha256 bytea, context text
-            ) on commit delete rows
-            """
-        )
-        self._connection.execute("delete from incoming_rejected")
+        self._clear("incoming_rejected")
         with self._connection.cursor().copy(
             "copy incoming_rejected (source, record_ref, field, reason, payload, payload_sha256, context) from stdin"
         ) as copy:
@@ -859,6 +857,12 @@ class Batch:
     def close_rejected(self, contact_at: datetime) -> None:
         """Say of records of earlier full lists that are not rejected in this one that they are gone."""
         self._connection.execute(statements.CLOSE_REJECTED, {"feed_key": self._feed_key, "at": contact_at})
+
+    def _clear(self, table: str) -> None:
+        """Empty a temporary table that this transaction has used."""
+        if table in self._used:
+            self._connection.execute(f"truncate {table}")
+        self._used.add(table)
 
     def _ensure_partitions(self, table: str, first: str, last: str) -> None:
         self._connection.execute(

@@ -27,7 +27,7 @@ from stack.supervisor import Supervisor, record, recorded_pid, stop_recorded
 from warehouse.connection import REPOSITORY, Role, var_dir, warehouse_url
 
 SUPERVISOR = "supervisor"
-# Stopping four processes one after the other, each with its time to end, and Postgres.
+# Stopping five processes one after the other, each with its time to end, and Postgres.
 DOWN_SECONDS = 120.0
 
 Say = Callable[[str], None]
@@ -187,6 +187,7 @@ def up(say: Say, *, dags: Path | None = None) -> None:
         say("everything is up")
         say(f"  Airflow    {place.public_api_url}")
         say(f"  simulator  {place.simulator_url}")
+        say(f"  receiver   {place.receiver_url}/docs")
         say(f"  logs       {log_dir()}")
         if warehouse_is_elsewhere():
             say(f"  warehouse  {warehouse_address(Role.ANALYST)}")
@@ -262,6 +263,9 @@ def _all_processes() -> tuple[Process, ...]:
             listen_host="",
             simulator_host="",
             simulator_port=0,
+            receiver_host="",
+            receiver_port=0,
+            public_receiver_url="",
             api_host="",
             api_port=0,
             public_api_url="",

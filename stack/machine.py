@@ -18,6 +18,7 @@ from stack.files import locked, read_json, secret_file, write_private
 from stack.postgres import HOST, EmbeddedPostgres, free_port, port_is_free
 from stack.processes import (
     OPTIONAL,
+    RECEIVER_SECRETS,
     SIMULATOR_TOKENS,
     Place,
     Process,
@@ -26,7 +27,7 @@ from stack.processes import (
 )
 from warehouse.connection import REPOSITORY, var_dir
 
-PREFERRED_PORTS: Mapping[str, int] = {"AIRFLOW_PORT": 8080, "SIMULATOR_PORT": 8090}
+PREFERRED_PORTS: Mapping[str, int] = {"AIRFLOW_PORT": 8080, "RECEIVER_PORT": 8070, "SIMULATOR_PORT": 8090}
 JWT_BYTES = 64
 
 # Ports that this process has set aside, for as long as it lives.
@@ -92,6 +93,7 @@ def place_here(
 ) -> Place:
     """Describe this machine; optional variables come from ``options`` or else from the environment."""
     api_port = port_for("AIRFLOW_PORT")
+    receiver_port = port_for("RECEIVER_PORT")
     inherited = {name: os.environ[name] for name in OPTIONAL if os.environ.get(name)}
     return Place(
         python=sys.executable,
@@ -101,6 +103,9 @@ def place_here(
         listen_host=HOST,
         simulator_host=HOST,
         simulator_port=port_for("SIMULATOR_PORT"),
+        receiver_host=HOST,
+        receiver_port=receiver_port,
+        public_receiver_url=os.environ.get("RECEIVER_URL") or f"http://{HOST}:{receiver_port}",
         api_host=HOST,
         api_port=api_port,
         public_api_url=f"http://{HOST}:{api_port}",
@@ -114,15 +119,16 @@ def place_here(
 def secret_values(server: EmbeddedPostgres, tokens: tuple[str, ...] = SIMULATOR_TOKENS) -> dict[str, str]:
     """Every secret the processes need; the first call generates those that are ours to choose."""
     folder = var_dir() / "secrets"
-    fernet = folder / "AIRFLOW__CORE__FERNET_KEY"
+    fernet = ("AIRFLOW__CORE__FERNET_KEY", *RECEIVER_SECRETS)
     with locked(folder / ".fernet.lock"):
-        if not fernet.exists():
-            write_private(fernet, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
+        for name in fernet:
+            if not (folder / name).exists():
+                write_private(folder / name, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     return {
         **{name: secret_file(folder / name) for name in tokens},
         "AIRFLOW__API__SECRET_KEY": secret_file(folder / "AIRFLOW__API__SECRET_KEY"),
         "AIRFLOW__API_AUTH__JWT_SECRET": secret_file(folder / "AIRFLOW__API_AUTH__JWT_SECRET", JWT_BYTES),
-        "AIRFLOW__CORE__FERNET_KEY": secret_file(fernet),
+        **{name: secret_file(folder / name) for name in fernet},
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": server.url(AIRFLOW, AIRFLOW).replace(
             "postgresql://", "postgresql+psycopg2://", 1
         ),

@@ -19,6 +19,8 @@ AIRFLOW_SECRETS = (
     "AIRFLOW__CORE__FERNET_KEY",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
 )
+# Encrypts what we present to partners: the receiver registers, the collectors ask.
+RECEIVER_SECRETS = ("CREDENTIALS_KEY",)
 # Given on to every process when they are set.
 OPTIONAL = ("COLLECTION_WINDOW_SECONDS", "CPO_CONFIG_DIR", "OBJECT_STORE_URL", "REAL_FEEDS_URL", "RECIPIENTS_CONFIG")
 TELEMETRY_OFF: Mapping[str, str] = {
@@ -42,6 +44,10 @@ class Place:
     listen_host: str
     simulator_host: str
     simulator_port: int
+    receiver_host: str
+    receiver_port: int
+    public_receiver_url: str
+    """The address at which a CPO finds the receiver."""
     api_host: str
     api_port: int
     public_api_url: str
@@ -58,6 +64,11 @@ class Place:
     def simulator_url(self) -> str:
         """Base address of the simulated CPOs."""
         return f"http://{self.simulator_host}:{self.simulator_port}"
+
+    @property
+    def receiver_url(self) -> str:
+        """Base address of the receiver, as our own processes reach it."""
+        return f"http://{self.receiver_host}:{self.receiver_port}"
 
     @property
     def api_url(self) -> str:
@@ -124,7 +135,7 @@ def migrate_airflow_command(place: Place) -> tuple[str, ...]:
 def processes(place: Place) -> tuple[Process, ...]:
     """All processes, in the order in which they start."""
     airflow = airflow_environment(place)
-    airflow_secrets = (*AIRFLOW_SECRETS, *place.tokens)
+    airflow_secrets = (*AIRFLOW_SECRETS, *RECEIVER_SECRETS, *place.tokens)
     monitor = f"{place.api_url}/api/v2/monitor/health"
     return (
         Process(
@@ -146,6 +157,23 @@ def processes(place: Place) -> tuple[Process, ...]:
             secrets=airflow_secrets,
             health=Health(monitor, "metadatabase"),
             # Last: tasks that are still running report to it.
+            stop_order=5,
+        ),
+        Process(
+            name="receiver",
+            command=(
+                *(place.python, "-m", "ingestion", "serve"),
+                *("--host", place.listen_host, "--port", str(place.receiver_port)),
+            ),
+            environment={
+                **common_environment(place),
+                # CPO files name it.
+                "SIMULATOR_URL": place.simulator_url,
+                "RECEIVER_URL": place.public_receiver_url,
+            },
+            secrets=RECEIVER_SECRETS,
+            health=Health(f"{place.receiver_url}/health"),
+            # After the simulated CPOs: what they push until their end is taken.
             stop_order=4,
         ),
         Process(
@@ -177,6 +205,9 @@ IN_CONTAINERS = Place(
     listen_host="0.0.0.0",  # noqa: S104 - of the container; compose binds its ports to the loopback address
     simulator_host="simulator",
     simulator_port=8090,
+    receiver_host="receiver",
+    receiver_port=8070,
+    public_receiver_url="http://receiver:8070",
     api_host="api-server",
     api_port=8080,
     public_api_url="http://127.0.0.1:8080",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
@@ -25,6 +26,9 @@ from ingestion.receiver.web import RETRY_AFTER_SECONDS, Tokens, utc_now
 from warehouse.connection import Role, connect
 
 LOG = logging.getLogger("ingestion.receiver")
+
+KEEP_ALIVE_SECONDS = 75
+"""How long an idle connection stays: a push over one that we just closed would be lost, since senders do not repeat it."""
 
 Open = Callable[[], psycopg.Connection]
 
@@ -76,6 +80,8 @@ class Receiver:
         self._committer = Committer(self._open)
         await self._tokens.refresh()
         tasks = [asyncio.create_task(self._tokens.keep_fresh()), asyncio.create_task(self._ask_for_full_lists())]
+        for task in tasks:
+            task.add_done_callback(_must_not_fail)
         LOG.info("receiving for %s", ", ".join(sorted(self._feeds.all())) or "no feed yet")
         try:
             yield
@@ -97,6 +103,13 @@ class Receiver:
                     break
                 except UnavailableError:
                     await asyncio.sleep(RETRY_AFTER_SECONDS)
+
+
+def _must_not_fail(task: asyncio.Task[None]) -> None:
+    """Without its tasks a receiver would go on with tokens of long ago: end it, so that it is started anew."""
+    if not task.cancelled() and task.exception() is not None:
+        LOG.critical("a task failed, the receiver ends", exc_info=task.exception())
+        signal.raise_signal(signal.SIGTERM)
 
 
 def log_settings() -> dict[str, Any]:
@@ -124,5 +137,6 @@ def serve(host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         log_config=log_settings(),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )

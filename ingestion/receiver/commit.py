@@ -165,7 +165,7 @@ class Committer:
                 answers, messages = _fill(writer, batch, jobs, self._recent[config.cpo_id])
                 if spoke_at and self._may_have_missed_some(config, spoke_at[0]):
                     writer.ask_for_full_list(spoke_at[0])
-        except WarehouseNotFoundError as error:
+        except (OSError, WarehouseNotFoundError) as error:
             raise UnavailableError("there is no database") from error
         except psycopg.Error as error:
             if self._connection is None or self._connection.broken or self._connection.closed:

@@ -67,7 +67,11 @@ class Handshake:
             await self._tokens.refresh()
             return Reply(200, SUCCESS)
         try:
-            token, url, roles = read_credentials(parse_json(body))
+            sent = parse_json(body)
+        except ValueError:
+            return Reply(400, INVALID, "the body is not JSON")
+        try:
+            token, url, roles = read_credentials(sent)
         except ValueError as error:
             return Reply(200, INVALID, str(error))
         try:

@@ -130,7 +130,7 @@ class Tokens:
             is_time = time.monotonic() - self._noted_at > _USE_SECONDS
             try:
                 self._grants = await asyncio.to_thread(self._load, used if is_time else {})
-            except (psycopg.Error, WarehouseNotFoundError) as error:
+            except (psycopg.Error, OSError, WarehouseNotFoundError) as error:
                 if self.is_database_there:
                     LOG.error("the database is away: %s", type(error).__name__)
                 self.is_database_there, is_time = False, False
@@ -171,7 +171,7 @@ class Tokens:
         async with self._lock:
             try:
                 return await asyncio.to_thread(self._with_connection, work)
-            except (psycopg.OperationalError, WarehouseNotFoundError) as error:
+            except (psycopg.OperationalError, OSError, WarehouseNotFoundError) as error:
                 raise UnavailableError("the database does not answer") from error
 
     def close(self) -> None:

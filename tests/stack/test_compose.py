@@ -113,7 +113,7 @@ def test_every_service_but_a_migration_has_a_health_check(compose: dict[str, Any
 
 def test_every_port_is_bound_to_the_loopback_address(compose: dict[str, Any]) -> None:
     ports = [interpolated(port) for service in compose["services"].values() for port in service.get("ports", [])]
-    assert sorted(ports) == ["127.0.0.1:5432:5432", "127.0.0.1:8080:8080", "127.0.0.1:8090:8090"]
+    assert sorted(ports) == ["127.0.0.1:5432:5432", "127.0.0.1:8070:8070", "127.0.0.1:8080:8080", "127.0.0.1:8090:8090"]
 
 
 def test_every_module_that_a_command_names_exists(compose: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ def test_every_module_that_a_command_names_exists(compose: dict[str, Any]) -> No
         for command in (service["command"], service.get("healthcheck", {}).get("test", [])[1:]):
             if command[:2] == ["python", "-m"]:
                 modules.add(command[2])
-    assert modules == {"airflow", "simulator", "stack.health", "warehouse"}
+    assert modules == {"airflow", "ingestion", "simulator", "stack.health", "warehouse"}
     for module in modules:
         found = importlib.util.find_spec(module)
         assert found is not None

@@ -16,7 +16,7 @@ import pytest
 from stack import machine
 from stack.machine import MachineError, port_for, reserve, secret_values
 from stack.postgres import HOST, EmbeddedPostgres, free_port
-from stack.processes import AIRFLOW_SECRETS, SIMULATOR_TOKENS
+from stack.processes import AIRFLOW_SECRETS, RECEIVER_SECRETS, SIMULATOR_TOKENS
 from warehouse.connection import REPOSITORY
 
 
@@ -80,9 +80,10 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(monkeypatch: pytest.
 
 def test_secrets_are_long_enough_kept_and_for_their_owner_only(own_folder: Path, postgres: EmbeddedPostgres) -> None:
     values = secret_values(postgres)
-    assert set(values) == {*AIRFLOW_SECRETS, *SIMULATOR_TOKENS}
+    assert set(values) == {*AIRFLOW_SECRETS, *RECEIVER_SECRETS, *SIMULATOR_TOKENS}
     assert len(values["AIRFLOW__API_AUTH__JWT_SECRET"].encode()) >= 64
-    assert len(base64.urlsafe_b64decode(values["AIRFLOW__CORE__FERNET_KEY"])) == 32
+    for name in ("AIRFLOW__CORE__FERNET_KEY", *RECEIVER_SECRETS):
+        assert len(base64.urlsafe_b64decode(values[name])) == 32
     assert len(set(values.values())) == len(values)
     assert secret_values(postgres) == values
     files = [path for path in (own_folder / "secrets").iterdir() if not path.name.startswith(".")]

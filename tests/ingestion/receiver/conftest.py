@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.ingestion.receiver.push_world import Platform, ReceiverProcess, issue, write_cpo
+from warehouse.connection import REPOSITORY
 
 MOST_CPOS = 100
 _numbers = itertools.count()
@@ -46,3 +48,12 @@ def rest(receiver: ReceiverProcess) -> Iterator[Platform]:
     cpo_id = f"rest_{next(_numbers) % MOST_CPOS}"
     with Platform(receiver.url, cpo_id, issue(cpo_id), scheme="Bearer") as platform:
         yield platform
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Folder with the specification's examples."""
+    folder = Path(os.environ.get("SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "ocpi_examples").is_dir():
+        pytest.skip(f"no OCPI examples in {folder}: set SHARED_DATA")
+    return folder

@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -504,3 +505,25 @@ def test_the_log_holds_no_token(abc: Platform, receiver: ReceiverProcess) -> Non
     assert "Uvicorn running" in text
     assert token not in text
     assert base64.b64encode(token.encode()).decode() not in text
+
+
+def test_a_full_list_that_was_asked_for_before_a_push_does_not_undo_it(abc: Platform, configs: Path) -> None:
+    abc.put("LOC1", location("LOC1", [evse("E1")]))
+    asked_at = datetime.now(UTC)
+    assert abc.patch("LOC1/E1", patch_of("CHARGING", datetime.now(UTC))) == (200, 1000)
+    listed = replace(
+        poll({}),
+        assets=(asset("E1", site_ref="loc1", site_id="LOC1", charger_ref="loc1/e1", evse_ref="loc1/e1"),),
+        statuses={"loc1/e1": ("AVAILABLE", T0)},
+        documents=(("AU*ABC", "LOC1", location("LOC1", [evse("E1")], name="Listed")),),
+    )
+    with connect(Role.INGEST) as connection:
+        writer = Writer(connection, load_cpo(abc.cpo_id, configs))
+        writer.write_poll(listed, asked_at, datetime.now(UTC))
+        assert abc.look("LOC1/E1")["status"] == "CHARGING"
+        assert words(abc.cpo_id)[-1][2] == "CHARGING"
+        # One that is asked for afterwards is the truth.
+        again = datetime.now(UTC)
+        writer.write_poll(replace(listed, body_sha256=b"other"), again, again)
+    assert abc.look("LOC1")["name"] == "Listed"
+    assert words(abc.cpo_id)[-1] == ("loc1/e1", again, "AVAILABLE")
