@@ -20,6 +20,9 @@ from warehouse.connection import REPOSITORY
 from warehouse.strict_yaml import ConfigError, expand_environment, explain, read_strict_yaml
 
 
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
 class _Ocpi(FeedSettings):
     """A party's OCPI Locations."""
 
@@ -62,16 +65,25 @@ class Request(Strict):
     paging: Paging = NoPaging()
 
 
+class AssetsRequest(Request):
+    """The list of descriptions."""
+
+    every_seconds: Seconds | None = None
+    """Time between two requests when statuses stand apart; without it the list is asked for at each poll."""
+
+
 class RestPullFeed(FeedSettings):
     """JSON of the CPO's own making, asked for at each poll: one list, or two joined by ``evse_id``."""
 
     kind: Literal["rest_pull"]
     poll_seconds: Seconds
     auth: Auth = NoAuth()
-    assets: Request
+    assets: AssetsRequest
     mapping: Mapping
     statuses: Request | None = None
     status_mapping: StatusMapping | None = None
+    max_shrink_ratio: Ratio = 0.5
+    """A list that lost more than this share of the EVSEs present until now is a failed poll, no removal. A person who knows that it is true says 1."""
 
     @model_validator(mode="after")
     def _statuses_stand_somewhere(self) -> RestPullFeed:
@@ -79,6 +91,8 @@ class RestPullFeed(FeedSettings):
             raise ValueError("statuses and status_mapping go together")
         if (self.mapping.evse.status is None) == (self.statuses is None):
             raise ValueError("name either mapping.evse.status or statuses with status_mapping")
+        if self.assets.every_seconds is not None and self.statuses is None:
+            raise ValueError("assets.every_seconds is for feeds whose statuses stand apart")
         return self
 
 
@@ -100,6 +114,8 @@ class _Stream(FeedSettings):
     """True of the message that lists every EVSE, told after connecting."""
     snapshot: Request | None = None
     """Instead: a list to be asked for after connecting."""
+    max_shrink_ratio: Ratio = 0.5
+    """A snapshot that lost more than this share of the EVSEs present until now is not believed."""
     quiet_seconds: Seconds = 60
     """Without any sign of life for this long the connection counts as broken."""
 
@@ -153,6 +169,8 @@ class FileDropFeed(FeedSettings):
     """Instead: how a record is read that gives the status of an EVSE described elsewhere."""
     is_complete: bool
     """Each file lists every EVSE; otherwise it tells of some."""
+    max_shrink_ratio: Ratio = 0.5
+    """A complete file that lost more than this share of the EVSEs present until now is refused."""
     observed_at: Literal["record", "name", "modified"]
     """Where the time of a file's statuses stands: in each record (``updated_at``), in its name, or when it was last modified."""
     name_time: str | None = None
@@ -189,7 +207,12 @@ StreamSettings = WebSocketFeed | SseFeed
 AnyFeed = (
     OcpiPullFeed | OcpiPushFeed | RestPullFeed | RestPushFeed | WebSocketFeed | SseFeed | FileDropFeed | HistoryFeed
 )
-KINDS = frozenset({"ocpi_pull", "ocpi_push", "rest_pull", "rest_push", "websocket", "sse", "file_drop", "history"})
+KINDS = frozenset(
+    {"ocpi_pull", "ocpi_push", "rest_pull", "rest_push", "websocket", "sse", "file_drop", "history"}
+    | {"none", "header", "query", "basic", "oauth2_client_credentials"}
+    | {"page", "offset", "cursor", "link"}
+)
+"""Names of alternatives: of feeds, credentials and paging."""
 
 
 class CpoConfig(Strict):

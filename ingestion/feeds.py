@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingestion.config import CpoConfig, OcpiPullFeed, Request, RestPullFeed, StreamSettings, WebSocketFeed, secret
+from ingestion.config import (
+    AssetsRequest,
+    CpoConfig,
+    OcpiPullFeed,
+    Request,
+    RestPullFeed,
+    StreamSettings,
+    WebSocketFeed,
+    secret,
+)
 from ingestion.model import Poll, PolledFeed, StreamFeed
 from ingestion.settings import FeedSettings
 from ingestion.stream.pace import Pace
@@ -64,7 +73,12 @@ def _as_polled(config: CpoConfig, feed: StreamSettings, request: Request) -> Cpo
     assert feed.mapping is not None
     shared = {name: getattr(feed, name) for name in FeedSettings.model_fields}
     polled = RestPullFeed(
-        kind="rest_pull", poll_seconds=1, auth=feed.auth, assets=request, mapping=feed.mapping, **shared
+        kind="rest_pull",
+        poll_seconds=1,
+        auth=feed.auth,
+        assets=AssetsRequest(**dict(request)),
+        mapping=feed.mapping,
+        **shared,
     )
     return config.model_copy(update={"feed": polled})
 
@@ -75,4 +89,8 @@ def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFe
         from ingestion.ocpi.pull import OcpiPull
 
         return OcpiPull(config, find_secret(config.feed.token_secret))
+    if isinstance(config.feed, RestPullFeed):
+        from ingestion.rest.pull import RestPull
+
+        return RestPull(config, find_secret)
     raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")

@@ -5,6 +5,7 @@ Its errors hold no secret.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ _SHOWN_PARAMETERS = frozenset({"offset", "limit", "page"})
 _PLAIN_HEADERS = frozenset({"accept", "accept-encoding", "connection", "user-agent"})
 """What may follow a redirect to another host."""
 _CHUNK_BYTES = 64 * 1024
+
+# These write whole URLs into their logs, with whatever secret stands in a query. What went wrong is said by the errors here.
+for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)

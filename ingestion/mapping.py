@@ -79,15 +79,27 @@ class Power(Strict):
     unit: Literal["kW", "W"]
 
 
-class EpochTime(Strict):
-    """A time as the number of seconds or milliseconds since 1970."""
+class _Field(Strict):
+    """A field of which more is said than where it stands; the expression alone stands for ``{path: ...}``."""
 
     path: Expression
-    unit: Literal["seconds", "milliseconds"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expression_alone(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
 
 
-Time = Expression | EpochTime
-"""An expression alone gives ISO 8601; without an offset it is read in the feed's ``naive_time_zone``."""
+class Time(_Field):
+    """A time: ISO 8601 (without an offset it is read in the feed's ``naive_time_zone``), or a number of seconds or milliseconds since 1970."""
+
+    unit: Literal["iso8601", "seconds", "milliseconds"] = "iso8601"
+
+
+class ChargerId(_Field):
+    """What EVSEs of one charger have in common: the whole value, or what it has before its last ``*`` (or another separator)."""
+
+    before_last: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Coordinates(Strict):
@@ -95,12 +107,6 @@ class Coordinates(Strict):
 
     path: Expression
     order: Literal["lat lon", "lon lat"]
-
-
-class Prefix(Strict):
-    """What an id has before its last ``*``: EVSEs alike in it are one charger."""
-
-    prefix_of: Expression
 
 
 class SiteFields(Strict):
@@ -132,7 +138,7 @@ class EvseFields(Strict):
     evse_id: Expression
     status: Expression | None = None
     updated_at: Time | None = None
-    charger_id: Expression | Prefix | None = None
+    charger_id: ChargerId | None = None
     emi3_id: Expression | None = None
     commissioned_on: Expression | None = None
 
@@ -215,6 +221,14 @@ def records(document: object, expression: str) -> list[object]:
     if not isinstance(found, list):
         raise NoListError(f"'{expression}' gives {_kind(found)} where a list belongs")
     return found
+
+
+def describe_key(mapping: Mapping) -> tuple[str, ...]:
+    """The expressions that tell a document's records apart."""
+    if mapping.evses is not None:
+        return (mapping.site.site_id,)
+    inner = () if mapping.connectors is not None else (mapping.connector.connector_id,)
+    return (mapping.site.site_id, mapping.evse.evse_id, *(path for path in inner if path is not None))
 
 
 def _kind(value: object) -> str:
@@ -328,15 +342,17 @@ class _Record:
             raise _WrongError(self.field(name, expression), "gives nothing", None)
         return found
 
-    def time(self, name: str, stated: str | EpochTime | None) -> datetime | None:
-        if isinstance(stated, EpochTime):
-            scale = 1 if stated.unit == "seconds" else 1000
-            return self.get(name, stated.path, lambda found: _EPOCH + timedelta(seconds=_number(found) / scale))
-        return self.get(name, stated, self._instant)
+    def time(self, name: str, stated: Time | None) -> datetime | None:
+        if stated is None:
+            return None
+        if stated.unit == "iso8601":
+            return self.get(name, stated.path, self._instant)
+        scale = 1 if stated.unit == "seconds" else 1000
+        return self.get(name, stated.path, lambda found: _EPOCH + timedelta(seconds=_number(found) / scale))
 
     def _instant(self, found: object) -> datetime:
         if isinstance(found, int | float | Decimal):
-            raise ValueError("a number; say its unit (path, unit) if it is a time")
+            raise ValueError("gives a number: name its unit, {path: ..., unit: seconds}")
         try:
             return parse_timestamp(_text(found), self.naive_time_zone)
         except ValueError:
@@ -550,11 +566,11 @@ def _take_evse(
     return None
 
 
-def _charger_id(record: _Record, rule: str | Prefix | None) -> str | None:
-    if isinstance(rule, Prefix):
-        whole = record.get("charger_id", rule.prefix_of, _id)
-        return charger_prefix(whole) if whole else None
-    return record.get("charger_id", rule, _id)
+def _charger_id(record: _Record, rule: ChargerId | None) -> str | None:
+    if rule is None:
+        return None
+    whole = record.get("charger_id", rule.path, _id)
+    return whole if whole is None or rule.before_last is None else charger_prefix(whole, rule.before_last)
 
 
 def _date(value: object, zone: ZoneInfo, read: _Document) -> date:
@@ -594,7 +610,9 @@ def _connectors(
             around = evse.context()
             return {**around, "level": "connector", "evse": _without_list(raw_evse, expressions[0])}
 
-        ref = f"{evse.ref}/{_spelling(scope, expressions[1].connector_id, position)}"
+        ref = evse.ref
+        if not is_flat or expressions[1].connector_id is not None:
+            ref += "/" + _spelling(scope, expressions[1].connector_id, position)
         record = _record(read, "connector", raw, scope, ref, evse.context if is_flat else context)
         if not isinstance(raw, dict):
             record.reject(None, f"{_kind(raw)} where an object belongs")
@@ -637,7 +655,7 @@ def _power_kw(record: _Record, expressions: ConnectorFields) -> Decimal | None:
         watts,
     )
     if power_kw is not None and power_kw > MAX_POWER_KW:
-        record.note("connector.power", f"kept without power: {power_kw} kW cannot be", record.raw)
+        record.note("connector.power", f"kept without power: {power_kw.normalize():f} kW cannot be", record.raw)
         return None
     return power_kw
 

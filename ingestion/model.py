@@ -120,7 +120,8 @@ class Poll:
     ``is_full``: ``statuses`` lists every readable EVSE of the feed (evse_ref to the source's word and its own ``last_updated``), and an EVSE that is not in it
     is absent. Otherwise (a delta that reaches back to the last complete contact) what is not in it is unchanged.
     ``is_unchanged``: the feed answered in full with the very bytes (or an ETag) of the last complete answer; then the lists are empty.
-    ``body_sha256`` identifies a full answer, ``None`` for any other. ``documents`` are Locations to be kept as they are: party, location id, object.
+    ``body_sha256`` identifies a full answer, ``None`` for any other. ``evse_count``: EVSEs that a full list names, readable or not, when nothing but their
+    number shows that the list is whole (``max_shrink_ratio``). ``documents`` are Locations to be kept as they are: party, location id, object.
     """
 
     body_sha256: bytes | None
@@ -129,6 +130,7 @@ class Poll:
     statuses: dict[str, Status] = field(default_factory=dict)
     rejected: tuple[Rejected, ...] = ()
     is_full: bool = True
+    evse_count: int | None = None
     documents: tuple[tuple[str, str, dict[str, Any]], ...] = ()
 
 

@@ -39,10 +39,19 @@ STATUS_PROFILES = REPOSITORY / "dbt_project" / "seeds" / "status_profiles.csv"
 
 
 @lru_cache(maxsize=1)
-def status_profiles() -> frozenset[str]:
-    """Names of the status profiles that there are."""
+def status_profiles() -> dict[str, dict[str, str]]:
+    """Each status profile: the source's word, in lower case, to the canonical status that it has last."""
     with STATUS_PROFILES.open(encoding="utf-8", newline="") as file:
-        return frozenset(row["status_profile"] for row in csv.DictReader(file))
+        rows = sorted(csv.DictReader(file), key=lambda row: row["valid_from"])
+    profiles: dict[str, dict[str, str]] = {}
+    for row in rows:
+        profiles.setdefault(row["status_profile"], {})[row["source_word"]] = row["status"]
+    return profiles
+
+
+def status_words(profile: str) -> dict[str, str]:
+    """The words of a profile, and what they mean."""
+    return status_profiles()[profile]
 
 
 def must_be_status_profile(name: str) -> str:

@@ -310,18 +310,25 @@ class _Collector:
         found, unknown = resolve(said.statuses, self._known)
         statuses = {**said.described.statuses, **{ref: (one.word, one.updated_at) for ref, one in found}}
         rejected = (*said.described.rejected, *said.statuses.rejected, *unknown)
-        return Poll(said.list_sha256, assets=said.described.assets, statuses=statuses, rejected=rejected)
+        count = said.described.evse_count or said.statuses.count
+        return Poll(
+            said.list_sha256, assets=said.described.assets, statuses=statuses, rejected=rejected, evse_count=count
+        )
 
     def _write_list(self, poll: Poll, at: datetime) -> None:
-        """Store a list of every EVSE as what held at ``at``; one without any is no such list."""
-        if not poll.statuses:
-            reason = "should list every EVSE, and none in it can be read"
-            rejected = (*poll.rejected, Rejected(self._reader.source, "list", None, reason, ""))
+        """Store a list of every EVSE as what held at ``at``; one without any, or far too short, is no such list."""
+        try:
+            if not poll.statuses:
+                raise FeedError("a list of every EVSE in which none can be read")
+            written = self._writer.write_poll(poll, at, self._clock.now())
+        except FeedError as error:
+            source = self._reader.source
+            rejected = (*poll.rejected, Rejected(source, "list", None, str(error), ""))
             self.totals.written += self._writer.write_messages(
-                [(Message(self._reader.source, rejected=rejected), at)], is_contact=False
+                [(Message(source, rejected=rejected), at)], is_contact=False
             )
+            self._report(f"{at:%H:%M:%S} {error}")
             return
-        written = self._writer.write_poll(poll, at, self._clock.now())
         assert written is not None
         self.totals.lists += 1
         self.totals.written += written

@@ -108,8 +108,8 @@ def rated_power_kw(power_type: str, volts: float, amperes: float, watts: float) 
     return (exact / 1000).quantize(Decimal("0.001"), ROUND_HALF_UP) or None
 
 
-def charger_prefix(evse_id: str) -> str | None:
-    """What an eMI3 EVSE id has before its last ``*``; ``None`` when that names no charger."""
-    prefix, star, _ = evse_id.rpartition("*")
+def charger_prefix(evse_id: str, separator: str = "*") -> str | None:
+    """What an EVSE id has before its last separator; ``None`` when that names no charger."""
+    prefix, found, _ = evse_id.rpartition(separator)
     # In `BE*BEC*E041503001` the last star ends the operator.
-    return prefix if star and prefix and not _COUNTRY_AND_OPERATOR_ONLY.fullmatch(prefix) else None
+    return prefix if found and prefix and not _COUNTRY_AND_OPERATOR_ONLY.fullmatch(prefix) else None

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 
 from ingestion import statements
 from ingestion.config import CpoConfig, OcpiPushFeed, StreamSettings
-from ingestion.model import Asset, Contact, Message, Observation, Outcome, Poll, Rejected, Told, reference
+from ingestion.model import Asset, Contact, FeedError, Message, Observation, Outcome, Poll, Rejected, Told, reference
 from ingestion.stream.mark import Mark, split_fingerprints
 from ingestion.times import EARLIEST, FUTURE_SKEW
 from warehouse.object_store import StoredObject
@@ -118,6 +118,7 @@ class Writer:
 
     def __init__(self, connection: psycopg.Connection, config: CpoConfig) -> None:
         self._connection = connection
+        self._feed = config.feed
         self._profile = config.feed.status_profile
         self._liveness_seconds = config.feed.liveness_seconds
         self._is_told_beside = isinstance(config.feed, OcpiPushFeed | StreamSettings)
@@ -139,13 +140,16 @@ class Writer:
         """Store one complete answer: assets that are new or differ, changes against the state at ``contact_at``, and the contact.
 
         An EVSE that had a status and is not in a full answer becomes absent (``status_word`` null). Stores nothing and returns ``None``
-        for an unchanged answer when the last one stored was another, or something else was told since.
+        for an unchanged answer when the last one stored was another, or something else was told since. Raises ``FeedError`` for a list that is too
+        short to be believed.
         """
         with self.batch() as batch:
             if poll.is_unchanged:
                 if batch.last_body(contact_at) != poll.body_sha256:
                     return None
             else:
+                if poll.evse_count is not None:
+                    self._must_not_shrink(poll.evse_count, batch.present_count())
                 batch.add_assets(poll.assets, received_at, is_whole_evse=True)
                 # What is told by itself while the list is read may be newer than the list.
                 told_since = contact_at if self._is_told_beside else None
@@ -168,6 +172,14 @@ class Writer:
             )
             batch.live_on(contact_at, contact_at, is_complete=True)
         return batch.written
+
+    def _must_not_shrink(self, listed: int, present: int) -> None:
+        ratio = getattr(self._feed, "max_shrink_ratio", 1)
+        if listed < present * (1 - ratio):
+            raise FeedError(
+                f"a list of {listed} EVSEs where {present} were present is not believed: more than feed.max_shrink_ratio ({ratio:g}) would be gone;"
+                " if it is true, raise that for one poll"
+            )
 
     def write_messages(self, messages: Iterable[tuple[Message, datetime]], *, is_contact: bool = True) -> Written:
         """Store messages, each with the time at which it was received, in one transaction.
@@ -351,6 +363,14 @@ class Batch:
             {"feed_key": self._feed_key, "before": before},
         ).fetchone()
         return None if row is None or row[0] is None else bytes(row[0])
+
+    def present_count(self) -> int:
+        """How many EVSEs of the feed have a status now."""
+        row = self._connection.execute(
+            "select count(*) from raw.evse_latest where feed_key = %s and status_word is not null", (self._feed_key,)
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
 
     def evse_keys(self) -> dict[str, int]:
         """All EVSEs of the feed: identity to key."""

@@ -148,6 +148,18 @@ def test_complete_files_are_polls_in_the_order_of_their_own_times(
     assert changes_of(connection, "complete")[-1] == ("b", at(3), "AVAILABLE")
 
 
+def test_a_complete_file_that_is_far_too_short_is_refused(connection: psycopg.Connection, tmp_path: Path) -> None:
+    folder = tmp_path / "drop"
+    config = drop_config("short", folder)
+    put(folder, "s_20261001T0001.csv", rows(*((evse, "AVAILABLE") for evse in "abcde")))
+    put(folder, "s_20261001T0002.csv", rows(("a", "AVAILABLE"), ("b", "CHARGING")))
+    totals, said = look(config)
+    assert (totals.taken, totals.refused) == (1, 1)
+    assert "a list of 2 EVSEs where 5 were present is not believed" in said[1]
+    assert len(changes_of(connection, "short")) == 5
+    assert contacts(connection, "short") == [(at(1), "complete")]
+
+
 def test_a_complete_file_that_says_the_same_at_another_time_is_one_more_contact(
     connection: psycopg.Connection, tmp_path: Path
 ) -> None:

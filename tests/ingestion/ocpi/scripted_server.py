@@ -23,6 +23,7 @@ class Request:
     path: str
     query: dict[str, str]
     headers: Mapping[str, str]
+    form: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -54,7 +55,9 @@ class ScriptedServer:
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-                request = Request(parts.path, query, self.headers)
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+                form = {name: values[-1] for name, values in parse_qs(sent).items()}
+                request = Request(parts.path, query, self.headers, form)
                 outer.requests.append(request)
                 route = outer.routes.get(parts.path, lambda _: Reply(b"nothing here", 404))
                 reply = route(request)
@@ -71,6 +74,8 @@ class ScriptedServer:
                     self.wfile.write(reply.body[: reply.cut_to])
                 if reply.cut_to is not None:
                     self.close_connection = True
+
+            do_POST = do_GET
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
