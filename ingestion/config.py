@@ -19,7 +19,6 @@ from ingestion.settings import FeedSettings, Identifier, Seconds, SecretName, St
 from warehouse.connection import REPOSITORY
 from warehouse.strict_yaml import ConfigError, expand_environment, explain, read_strict_yaml
 
-
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
