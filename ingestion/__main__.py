@@ -1,4 +1,4 @@
-"""``python -m ingestion``: collect from a feed, import history files, convert snapshots, look into the quarantine."""
+"""``python -m ingestion``: try a feed, collect from it, import history files, convert snapshots, look into the quarantine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from ingestion.config import cpo_ids, load_cpo
 from ingestion.handover import import_waiting
 from ingestion.history import import_history
+from ingestion.model import FeedError
 from ingestion.tables import HistoryFileError
 from warehouse.connection import Role, WarehouseNotFoundError, connect, var_dir
 from warehouse.strict_yaml import ConfigError
@@ -48,6 +49,19 @@ def _parser() -> argparse.ArgumentParser:
     collect.add_argument("--cpo", required=True)
     collect.add_argument("--seconds", type=float, default=60.0, help="length of the window (%(default)s)")
 
+    trial = commands.add_parser(
+        "try",
+        help="ask a feed once and show what its file makes of the answer; writes nothing",
+        description="Ask a feed once (or read a captured answer) and show what its file makes of it. Writes nothing.",
+    )
+    trial.add_argument("--cpo", required=True)
+    trial.add_argument(
+        "--file",
+        type=Path,
+        action="append",
+        help="a captured answer instead; twice (descriptions, statuses) for two lists",
+    )
+
     convert = commands.add_parser("convert-snapshots", help="turn a file of snapshots into history files")
     convert.add_argument("--config", type=Path, required=True, help="YAML that describes the file")
     convert.add_argument("--input", type=Path, required=True)
@@ -65,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     try:
         return _run(chosen)
-    except (ConfigError, HistoryFileError, WarehouseNotFoundError) as error:
+    except (ConfigError, FeedError, HistoryFileError, WarehouseNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
 
@@ -100,6 +114,12 @@ def _run(chosen: argparse.Namespace) -> int:
         totals = collect_feed(load_cpo(chosen.cpo, expand=True), seconds=chosen.seconds, report=_say)
         _say(str(totals))
         return 1 if failure(totals) else 0
+    elif chosen.command == "try":
+        from ingestion.trial import ask_once, describe, read_files
+
+        config = load_cpo(chosen.cpo, expand=not chosen.file)
+        for line in describe(config, read_files(config, chosen.file) if chosen.file else ask_once(config)):
+            _say(line)
     elif chosen.command == "convert-snapshots":
         from ingestion.snapshots import convert
 

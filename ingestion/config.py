@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from ingestion.mapping import Expression, Mapping, StatusMapping
 from ingestion.rest.auth import Auth, NoAuth
@@ -57,10 +57,16 @@ class OcpiPushFeed(_Ocpi):
         return self.reconcile_seconds
 
 
+def _must_hold_no_password(url: str) -> str:
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("user and password do not belong into a URL: see auth")
+    return url
+
+
 class Request(Strict):
     """One list asked for by GET."""
 
-    url: str
+    url: Annotated[str, AfterValidator(_must_hold_no_password)]
     paging: Paging = NoPaging()
 
 

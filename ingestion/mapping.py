@@ -52,6 +52,7 @@ from ingestion.values import (
     parse_timestamp,
     payload_text,
     rated_power_kw,
+    storable,
 )
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _text(value: object, limit: int | None = None) -> str:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal | date):
         raise ValueError(f"gives {'a boolean' if isinstance(value, bool) else _kind(value)} where one text belongs")
-    text = value.isoformat() if isinstance(value, date) else str(value).strip()
+    text: str = value.isoformat() if isinstance(value, date) else storable(str(value)).strip()
     if limit is not None and len(text) > limit:
         raise ValueError(f"has {len(text)} characters, more than {limit}")
     return text
@@ -259,6 +260,11 @@ def _id(value: object) -> str:
 
 def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else _id(value)
+
+
+def _plain(value: object) -> Any:
+    """Anything that JSON, and so the database, can hold."""
+    return storable(json.loads(json.dumps(value, allow_nan=False, default=str)))
 
 
 def _number(value: object) -> float:
@@ -633,9 +639,7 @@ def _connectors(
                 )
             continue
         raws[connector_ref] = raw
-        attributes = {
-            name: record.get(name, path, lambda value: value) for name, path in read.mapping.attributes.items()
-        }
+        attributes = {name: record.get(name, path, _plain) for name, path in read.mapping.attributes.items()}
         taken[connector_ref] = {
             "connector_id": connector_id,
             "connector_standard": record.get("connector_standard", expressions[1].connector_standard, _text),

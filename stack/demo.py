@@ -9,10 +9,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -125,13 +129,33 @@ def simulated_plan(now: datetime) -> Plan:
     )
 
 
-def real_plan(now: datetime) -> Plan:
-    """Ten days of real status history from Ireland, and a captured page of real OCPI locations that is polled now.
+def shared_data() -> Path:
+    """Folder of the real data."""
+    return Path(os.environ.get("SHARED_DATA") or REPOSITORY.parent / "shared" / "data").resolve()
 
-    Both are looked for in ``SHARED_DATA``, by default ``../shared/data``. Raises ``DemoError`` when they are not there.
+
+@contextmanager
+def files_served(folder: Path) -> Iterator[str]:
+    """Serve a folder's files on a free port of 127.0.0.1; yields the URL."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def real_plan(now: datetime, feeds_url: str) -> Plan:
+    """Ten days of real status history from Ireland, and captured answers of real interfaces that are polled now: a page of OCPI locations, and JSON of
+    three more (served at ``feeds_url``).
+
+    All are looked for in ``SHARED_DATA``, by default ``../shared/data``. Raises ``DemoError`` when they are not there.
     """
     folder = REPOSITORY / "config" / "demo_real"
-    shared = Path(os.environ.get("SHARED_DATA") or REPOSITORY.parent / "shared" / "data").resolve()
+    shared = shared_data()
     history = shared / "status_history" / "ireland_2018-11-01_to_10.tsv.xz"
     page = shared / "real_feeds" / "chargecloud_ludwigsburg_page1.json"
     for path in (history, page):
@@ -164,6 +188,7 @@ def real_plan(now: datetime) -> Plan:
         options={
             "COLLECTION_WINDOW_SECONDS": str(WINDOW_SECONDS),
             "RECIPIENTS_CONFIG": str(folder / "recipients.yml"),
+            "REAL_FEEDS_URL": feeds_url,
         },
         simulator_arguments=("--replay", f"ludwigsburg={page}"),
         more_tokens=("LUDWIGSBURG_TOKEN",),
@@ -191,7 +216,12 @@ def run_command(module_and_arguments: list[str], log_name: str) -> None:
 def main(progress: Progress, *, real: bool) -> int:
     """Run the demo; return its exit status."""
     try:
-        run_demo(real_plan(datetime.now(UTC)) if real else simulated_plan(datetime.now(UTC)), progress)
+        now = datetime.now(UTC)
+        if real:
+            with files_served(shared_data() / "real_feeds") as url:
+                run_demo(real_plan(now, url), progress)
+        else:
+            run_demo(simulated_plan(now), progress)
     except (DemoError, AirflowError, requests.RequestException, psycopg.Error) as error:
         sys.stderr.write(f"\ndemo FAILED after {progress.seconds:.0f} s: {error}\n")
         return 1

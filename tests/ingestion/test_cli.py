@@ -14,7 +14,7 @@ from ingestion.__main__ import main
 from tests.feeds import count, history_config
 from warehouse.connection import REPOSITORY, Role, connect
 
-COMMANDS = ("import-history", "import-waiting", "collect", "convert-snapshots", "quarantine", "check-config")
+COMMANDS = ("import-history", "import-waiting", "collect", "try", "convert-snapshots", "quarantine", "check-config")
 
 ASSETS = """\
 site_id,site_name,address,suburb,postcode,state,latitude,longitude,time_zone,charger_id,evse_id,connector_id,connector_standard,power_kw

@@ -604,6 +604,15 @@ def test_an_answer_in_json_may_hold_what_is_no_json_number() -> None:
     assert [one.field for one in made.rejected] == ["site.latitude, longitude (lat, lon)"]
 
 
+def test_what_no_database_can_hold_is_replaced_or_noted() -> None:
+    made = read(
+        site(name="a\x00b", ports=[port(plugs=[plug(good={"a": [1]}, wild=[math.inf], odd="\ud800")])]),
+        change=lambda mapping: mapping.update(attributes={"good": "good", "wild": "wild", "odd": "odd"}),
+    )
+    assert (only(made).site_name, only(made).attributes) == ("a\ufffdb", {"good": {"a": [1]}, "odd": "\ufffd"})
+    assert [field for _, field, _ in complaints(made)] == ["connector.wild (wild)"]
+
+
 def test_a_mapping_says_what_is_wrong_with_it() -> None:
     with pytest.raises(ValidationError, match=r"'id\[' is not a JMESPath expression: "):
         Mapping.model_validate({"site": {"site_id": "id["}, "evse": {"evse_id": "id"}})
