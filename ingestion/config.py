@@ -139,7 +139,7 @@ class WebSocketFeed(_Stream):
     """JSON messages over a WebSocket."""
 
     kind: Literal["websocket"]
-    url: Annotated[str, StringConstraints(pattern=r"^wss?://")]
+    url: Annotated[str, StringConstraints(pattern=r"^wss?://"), AfterValidator(_must_hold_no_password)]
     subscribe: tuple[dict[str, object] | str, ...] = ()
     """Messages to be sent after connecting: objects (sent as JSON) or texts."""
     subprotocol: str | None = None
@@ -149,7 +149,7 @@ class SseFeed(_Stream):
     """JSON messages as Server-Sent Events."""
 
     kind: Literal["sse"]
-    url: Annotated[str, StringConstraints(pattern=r"^https?://")]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://"), AfterValidator(_must_hold_no_password)]
     events: tuple[str, ...] = ()
     """Names of the events that are read; without it all of them."""
     resumes: bool = False

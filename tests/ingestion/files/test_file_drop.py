@@ -133,7 +133,8 @@ def test_complete_files_are_polls_in_the_order_of_their_own_times(
     put(folder, "s_20261001T0002.csv", rows(("a", "CHARGING")), at(400))
     put(folder, "s_20261001T0001.csv", rows(("a", "AVAILABLE"), ("b", "AVAILABLE")), at(450))
     put(folder, "s_20261001T0003.csv", rows(("a", "CHARGING"), ("b", "AVAILABLE")), at(410))
-    totals, _ = look(config)
+    totals, said = look(config)
+    assert [line[:19] for line in said] == [f"s_20261001T000{minute}.csv" for minute in (1, 2, 3)]
     assert changes_of(connection, "complete") == [
         ("a", at(1), "AVAILABLE"), ("b", at(1), "AVAILABLE"),
         ("a", at(2), "CHARGING"), ("b", at(2), None),
@@ -397,6 +398,7 @@ def test_two_windows_that_overlap_take_each_file_once(connection: psycopg.Connec
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(found) == 3
     assert sum(one.taken for one in found) == 30
     assert len(receipts(connection, "overlap")) == 30
 

@@ -52,6 +52,7 @@ def kind_of(model: type[BaseModel]) -> str:
     ("cpo_id", "change", "complaint"),
     [
         ("kookaburra", {"url": "https://live.example"}, r"feed\.url: .*pattern"),
+        ("kookaburra", {"url": "wss://me:hush@live.example"}, r"feed\.url: .*do not belong into a URL: see auth"),
         ("kookaburra", {"mapping": None, "messages": None}, "name messages, mapping or both"),
         ("kookaburra", {"snapshot": {"url": "https://x.example"}}, "name snapshot_when or snapshot, not both"),
         ("kookaburra", {"quiet_seconds": 0}, r"feed\.quiet_seconds: .*greater than 0"),

@@ -21,10 +21,11 @@ from stream_world import Hub, Listening, contacts_of, describe, hub, sequences, 
 from websockets.sync.server import ServerConnection
 
 from ingestion.config import CpoConfig
-from ingestion.model import Frame, Told
+from ingestion.model import Frame, Message, Told
 from ingestion.stream.listener import Buffer, Connected, Heard
 from ingestion.stream.mark import MARK_LENGTH, Mark, fingerprint, pack_things, unpack_things, written_before
 from ingestion.stream.pace import Pace
+from ingestion.writer import Writer
 from tests.feeds import START, changes_of, count
 from tests.waiting import until
 from warehouse.connection import Role, connect
@@ -167,6 +168,30 @@ def test_a_collector_that_is_killed_with_nobody_listening_leaves_a_stretch_that_
     assert lost_from == changes_of(connection, "killed_alone")[0][1]
     assert lost_until == contacts_of(connection, "killed_alone", "alive")[0][0]
     assert totals.lost_stretches == 1
+
+
+def test_what_follows_is_later_than_what_was_written_also_by_a_clock_that_is_behind(
+    connection: psycopg.Connection,
+) -> None:
+    with hub() as server, connect(Role.INGEST) as other:
+        config = stream_config("clock_behind", server.url)
+        describe(config, ["a"])
+        writer = Writer(other, config)
+        assert writer.take_turn()
+        running = Listening(config, 2.0)
+        until(lambda: len(server.connections) == 1)
+        # The other one received it by a clock that is ahead of ours.
+        ahead = datetime.now(UTC) + timedelta(seconds=0.25)
+        told = Told("s1/a", "AVAILABLE", None)
+        with writer.batch() as batch:
+            batch.add_messages([(Message("test", told=(told,)), ahead)], is_contact=False)
+            batch.keep_mark(Mark(ahead, ((fingerprint(told, ""), ahead),)))
+        server.tell(status("a", "CHARGING"))
+        writer.give_up_turn()
+        running.result()
+    (first, second) = changes_of(connection, "clock_behind")
+    assert (first[1:], second[2]) == ((ahead, "AVAILABLE"), "CHARGING")
+    assert second[1] > ahead
 
 
 def test_a_list_that_came_before_the_turn_is_stored_as_what_holds_at_the_turn(
