@@ -20,6 +20,7 @@ from warehouse.connection import REPOSITORY
 from warehouse.strict_yaml import ConfigError, expand_environment, explain, read_strict_yaml
 
 Party = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}\*[A-Z0-9]{3}$")]
+Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Ocpi(FeedSettings):
@@ -92,7 +93,7 @@ class RestPullFeed(FeedSettings):
     mapping: Mapping
     statuses: Request | None = None
     status_mapping: StatusMapping | None = None
-    max_shrink_ratio: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_shrink_ratio: Ratio = 0.5
     """A list that lost more than this share of the EVSEs present until now is a failed poll, no removal. A person who knows that it is true says 1."""
 
     @model_validator(mode="after")
@@ -124,6 +125,8 @@ class _Stream(FeedSettings):
     """True of the message that lists every EVSE, told after connecting."""
     snapshot: Request | None = None
     """Instead: a list to be asked for after connecting."""
+    max_shrink_ratio: Ratio = 0.5
+    """A snapshot that lost more than this share of the EVSEs present until now is not believed."""
     quiet_seconds: Seconds = 60
     """Without any sign of life for this long the connection counts as broken."""
 
@@ -142,7 +145,7 @@ class WebSocketFeed(_Stream):
     """JSON messages over a WebSocket."""
 
     kind: Literal["websocket"]
-    url: Annotated[str, StringConstraints(pattern=r"^wss?://")]
+    url: Annotated[str, StringConstraints(pattern=r"^wss?://"), AfterValidator(_must_hold_no_password)]
     subscribe: tuple[dict[str, object] | str, ...] = ()
     """Messages to be sent after connecting: objects (sent as JSON) or texts."""
     subprotocol: str | None = None
@@ -152,7 +155,7 @@ class SseFeed(_Stream):
     """JSON messages as Server-Sent Events."""
 
     kind: Literal["sse"]
-    url: Annotated[str, StringConstraints(pattern=r"^https?://")]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://"), AfterValidator(_must_hold_no_password)]
     events: tuple[str, ...] = ()
     """Names of the events that are read; without it all of them."""
     resumes: bool = False
@@ -177,6 +180,8 @@ class FileDropFeed(FeedSettings):
     """Instead: how a record is read that gives the status of an EVSE described elsewhere."""
     is_complete: bool
     """Each file lists every EVSE; otherwise it tells of some."""
+    max_shrink_ratio: Ratio = 0.5
+    """A complete file that lost more than this share of the EVSEs present until now is refused."""
     observed_at: Literal["record", "name", "modified"]
     """Where the time of a file's statuses stands: in each record (``updated_at``), in its name, or when it was last modified."""
     name_time: str | None = None

@@ -78,7 +78,7 @@ def _as_polled(config: CpoConfig, feed: StreamSettings, request: Request) -> Cpo
         kind="rest_pull",
         poll_seconds=1,
         auth=feed.auth,
-        assets=AssetsRequest(**request.model_dump()),
+        assets=AssetsRequest(**dict(request)),
         mapping=feed.mapping,
         **shared,
     )

@@ -238,21 +238,28 @@ class _Drop:
         if self._feed.mapping is not None:
             read = translate_records(raws(), self._feed.mapping, self._feed, source)
             assets, statuses, rejected = read.assets, read.statuses, list(read.rejected)
+            evse_count = read.evse_count
         else:
             assert self._feed.status_mapping is not None
             told = translate_status_records(raws(), self._feed.status_mapping, self._feed, source)
             found, unknown = resolve(told, self._writer.evses_by_id())
             assets, statuses = (), {ref: (one.word, one.updated_at) for ref, one in found}
             rejected = [*told.rejected, *unknown]
+            evse_count = told.count
         if not statuses:
             raise FileDropError("lists no EVSE that can be read", malformed + rejected)
         poll = Poll(
             sha256,
             assets=assets,
             statuses=statuses,
+            evse_count=evse_count,
             rejected=tuple(_in_file(malformed + rejected, file.found.path, self._numbers(local, rejected))),
         )
-        written = self._writer.write_poll(poll, file.at, now)
+        try:
+            written = self._writer.write_poll(poll, file.at, now)
+        except FeedError as error:
+            # Too short to be believed.
+            raise FileDropError(str(error), rejected) from error
         assert written is not None
         return written
 

@@ -153,11 +153,12 @@ class _Collector:
         mark = self._mark = self._writer.mark()
         if mark is None:
             return
-        if mark.received_at is not None:
+        if mark.things:
             # What the other one has received last may still be on its way to this one.
-            last = mark.received_at + timedelta(seconds=self._pace.handover_seconds) - self._clock.now()
+            last_at = mark.things[-1][1]
+            last = last_at + timedelta(seconds=self._pace.handover_seconds) - self._clock.now()
             self._listener.wait(min(max(last.total_seconds(), 0.0), self._pace.handover_seconds))
-            self._not_before = mark.received_at + 2 * TICK
+            self._not_before = last_at + 2 * TICK
         events = self._listener.buffer.take(0, sys.maxsize)
         covered = [
             position
@@ -178,10 +179,9 @@ class _Collector:
             (place for place, event in enumerate(events) if place and not isinstance(event, Heard)), len(events)
         )
         entries = [self._read(event) for event in events[1:length] if isinstance(event, Heard)]
-        if mark.received_at is None or (mark.received_at < connected.asked_at and not connected.resumed):
-            return [connected, *entries, *events[length:]]
         things = [(one, entry.at) for entry in entries for one in entry.fingerprints()]
-        count = written_before(mark, things, timedelta(seconds=self._pace.handover_seconds))
+        since = None if connected.resumed else connected.at
+        count = written_before(mark.things, things, since, timedelta(seconds=self._pace.handover_seconds))
         listed: Poll | None = None
         kept: list[Event | _Entry] = [connected]
         for entry in entries:
@@ -201,7 +201,7 @@ class _Collector:
             if rest:
                 kept.append(replace(entry, said=tuple(rest)))
         if listed is not None:
-            self._write_list(listed, mark.received_at + TICK)
+            self._write_list(listed, mark.things[-1][1] + TICK)
         return kept + list(events[length:])
 
     def _carried(self, listed: Poll, said: Said, count: int) -> Poll:
@@ -310,18 +310,25 @@ class _Collector:
         found, unknown = resolve(said.statuses, self._known)
         statuses = {**said.described.statuses, **{ref: (one.word, one.updated_at) for ref, one in found}}
         rejected = (*said.described.rejected, *said.statuses.rejected, *unknown)
-        return Poll(said.list_sha256, assets=said.described.assets, statuses=statuses, rejected=rejected)
+        count = said.described.evse_count or said.statuses.count
+        return Poll(
+            said.list_sha256, assets=said.described.assets, statuses=statuses, rejected=rejected, evse_count=count
+        )
 
     def _write_list(self, poll: Poll, at: datetime) -> None:
-        """Store a list of every EVSE as what held at ``at``; one without any is no such list."""
-        if not poll.statuses:
-            reason = "should list every EVSE, and none in it can be read"
-            rejected = (*poll.rejected, Rejected(self._reader.source, "list", None, reason, ""))
+        """Store a list of every EVSE as what held at ``at``; one without any, or far too short, is no such list."""
+        try:
+            if not poll.statuses:
+                raise FeedError("a list of every EVSE in which none can be read")
+            written = self._writer.write_poll(poll, at, self._clock.now())
+        except FeedError as error:
+            source = self._reader.source
+            rejected = (*poll.rejected, Rejected(source, "list", None, str(error), ""))
             self.totals.written += self._writer.write_messages(
-                [(Message(self._reader.source, rejected=rejected), at)], is_contact=False
+                [(Message(source, rejected=rejected), at)], is_contact=False
             )
+            self._report(f"{at:%H:%M:%S} {error}")
             return
-        written = self._writer.write_poll(poll, at, self._clock.now())
         assert written is not None
         self.totals.lists += 1
         self.totals.written += written
@@ -340,7 +347,7 @@ class _Collector:
             self._mark = Mark(at)
         covered = self._mark.held_until
         self._report(f"{at:%H:%M:%S} connected" + (", going on where it broke" if connected.resumed else ""))
-        self._stretch_from = max(at, covered)
+        self._stretch_from = at
         if at > covered and not connected.resumed:
             self._gap = (covered, at)
         if self._stream.snapshot is not None:

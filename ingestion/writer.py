@@ -34,7 +34,7 @@ from ingestion.model import (
     cut,
     reference,
 )
-from ingestion.stream.mark import Mark, split_fingerprints
+from ingestion.stream.mark import Mark, pack_things, unpack_things
 from ingestion.times import EARLIEST, FUTURE_SKEW
 from ingestion.told import Change, Life, Retold, changes_among, read_retold, write_retold
 from warehouse.object_store import StoredObject
@@ -311,11 +311,11 @@ class Writer:
     def mark(self) -> Mark | None:
         """Where the last collector of the stream stopped writing."""
         row = self._connection.execute(
-            "select held_until, received_at, fingerprints, event_id from raw.stream_mark where feed_key = %s",
+            "select held_until, things, event_id from raw.stream_mark where feed_key = %s",
             (self.feed_key,),
         ).fetchone()
         self._connection.commit()
-        return None if row is None else Mark(row[0], row[1], split_fingerprints(row[2]), row[3])
+        return None if row is None else Mark(row[0], unpack_things(row[1]), row[2])
 
     def last_complete(self, before: datetime, *, is_full: bool = False) -> datetime | None:
         """When, within a day, the feed last told the state of every EVSE, by whichever collector; ``is_full``: by listing all of them."""
@@ -672,15 +672,12 @@ class Batch:
         """Keep where the writing of a stream stands."""
         self._connection.execute(
             """
-            insert into raw.stream_mark (feed_key, held_until, received_at, fingerprints, event_id)
-            values (%s, %s, %s, %s, %s)
+            insert into raw.stream_mark (feed_key, held_until, things, event_id)
+            values (%s, %s, %s, %s)
             on conflict (feed_key) do update set
-                held_until = excluded.held_until,
-                received_at = excluded.received_at,
-                fingerprints = excluded.fingerprints,
-                event_id = excluded.event_id
+                held_until = excluded.held_until, things = excluded.things, event_id = excluded.event_id
             """,
-            (self._feed_key, mark.held_until, mark.received_at, b"".join(mark.fingerprints), mark.event_id),
+            (self._feed_key, mark.held_until, pack_things(mark.things), mark.event_id),
         )
 
     def keep_documents(

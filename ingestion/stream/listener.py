@@ -17,9 +17,8 @@ TICK = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """From ``at`` on all messages are received; none that was sent before ``asked_at``, unless the source ``resumed``."""
+    """From ``at`` on all messages are received; when the source ``resumed``, also those sent since the last one before."""
 
-    asked_at: datetime
     at: datetime
     resumed: bool
 
@@ -83,7 +82,7 @@ class Buffer:
             if self._bytes > self._most_bytes and self._is_spare:
                 self._events.clear()
                 self._bytes = 0
-                self._events.append(Connected(at, at, resumed=False))
+                self._events.append(Connected(at, resumed=False))
             self._events.append(event)
             self._bytes += len(event.frame.data) if isinstance(event, Heard) else 0
             self._changed.notify_all()
@@ -163,7 +162,7 @@ class Listener:
             return 0.0
         began = time.monotonic()
         self.is_connected = True
-        self.buffer.put(lambda at: Connected(asked_at, at, resumed))
+        self.buffer.put(lambda at: Connected(at, resumed))
         try:
             while not self._stopping.is_set():
                 frame = self._feed.receive()

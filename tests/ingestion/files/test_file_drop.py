@@ -133,7 +133,8 @@ def test_complete_files_are_polls_in_the_order_of_their_own_times(
     put(folder, "s_20261001T0002.csv", rows(("a", "CHARGING")), at(400))
     put(folder, "s_20261001T0001.csv", rows(("a", "AVAILABLE"), ("b", "AVAILABLE")), at(450))
     put(folder, "s_20261001T0003.csv", rows(("a", "CHARGING"), ("b", "AVAILABLE")), at(410))
-    totals, _ = look(config)
+    totals, said = look(config)
+    assert [line[:19] for line in said] == [f"s_20261001T000{minute}.csv" for minute in (1, 2, 3)]
     assert changes_of(connection, "complete") == [
         ("a", at(1), "AVAILABLE"), ("b", at(1), "AVAILABLE"),
         ("a", at(2), "CHARGING"), ("b", at(2), None),
@@ -146,6 +147,18 @@ def test_complete_files_are_polls_in_the_order_of_their_own_times(
     look(config)
     assert changes_of(connection, "complete")[:2] == [("a", at(0), "BLOCKED"), ("b", at(0), "AVAILABLE")]
     assert changes_of(connection, "complete")[-1] == ("b", at(3), "AVAILABLE")
+
+
+def test_a_complete_file_that_is_far_too_short_is_refused(connection: psycopg.Connection, tmp_path: Path) -> None:
+    folder = tmp_path / "drop"
+    config = drop_config("short", folder)
+    put(folder, "s_20261001T0001.csv", rows(*((evse, "AVAILABLE") for evse in "abcde")))
+    put(folder, "s_20261001T0002.csv", rows(("a", "AVAILABLE"), ("b", "CHARGING")))
+    totals, said = look(config)
+    assert (totals.taken, totals.refused) == (1, 1)
+    assert "a list of 2 EVSEs where 5 were present is not believed" in said[1]
+    assert len(changes_of(connection, "short")) == 5
+    assert contacts(connection, "short") == [(at(1), "complete")]
 
 
 def test_a_complete_file_that_says_the_same_at_another_time_is_one_more_contact(
@@ -385,6 +398,7 @@ def test_two_windows_that_overlap_take_each_file_once(connection: psycopg.Connec
         thread.start()
     for thread in threads:
         thread.join()
+    assert len(found) == 3
     assert sum(one.taken for one in found) == 30
     assert len(receipts(connection, "overlap")) == 30
 

@@ -138,7 +138,7 @@ def hub(**options: Any) -> Iterator[Hub]:
         running.requests.append(request)
         return running.answer(connection, request)
 
-    options = {"ping_interval": None, "close_timeout": 0.5, **options}
+    options = {"ping_interval": None, "open_timeout": 2, "close_timeout": 0.5, **options}
     with serve(running._handle, "127.0.0.1", 0, process_request=process, **options) as server:
         running.url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/live"
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -255,6 +255,9 @@ def test_a_list_on_connecting_makes_up_for_the_break(connection: psycopg.Connect
     server.greet = lambda client: client.send(full_list(**words))
     running = Listening(config, 2.5)
     until(lambda: count(connection, "feed_contact", "listed", "outcome = 'complete'") == 1)
+    # One of three: not believed, so nobody is gone for it.
+    server.tell(full_list(a="BLOCKED"))
+    until(lambda: count(connection, "quarantine", "listed", "starts_with(reason, 'a list of 1 EVSEs where 3 ')") == 1)
     words |= {"a": "CHARGING"}
     del words["gone"]
     server.close_all()
@@ -283,7 +286,7 @@ def test_a_list_that_does_not_come_makes_up_for_nothing(connection: psycopg.Conn
     assert len(contacts_of(connection, "unlisted", "lost")) == 1
     assert contacts_of(connection, "unlisted", "complete") == []
     assert [reason for _, _, reason, _ in quarantined(connection, "unlisted")] == [
-        "should list every EVSE, and none in it can be read"
+        "a list of every EVSE in which none can be read"
     ]
     assert (totals.lists, totals.lost_stretches) == (0, 1)
 
@@ -321,6 +324,49 @@ def test_a_list_that_is_asked_for_makes_up_for_the_break(connection: psycopg.Con
     assert len(contacts_of(connection, "asked", "failed")) == 1
     assert len(contacts_of(connection, "asked", "lost")) == 1
     assert (totals.lists, totals.lost_stretches) == (2, 1)
+
+
+def test_a_list_is_asked_for_over_http_and_again_when_an_evse_is_unknown(
+    connection: psycopg.Connection, server: Hub
+) -> None:
+    words = {"a": "AVAILABLE", "b": "AVAILABLE"}
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("X-Key"))
+            body = full_list(**words).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    lists = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=lists.serve_forever, args=(0.01,), daemon=True).start()
+    config = stream_config(
+        "over_http", server.url, mapping=MAPPING, snapshot={"url": f"http://127.0.0.1:{lists.server_port}/list"},
+        auth={"kind": "header", "name": "X-Key", "secret": "THEIR_SECRET"},
+    )  # fmt: skip
+    running = Listening(config, 3.0, secrets={"THEIR_SECRET": "s3cr3t-value"})
+    until(lambda: count(connection, "feed_contact", "over_http", "outcome = 'complete'") == 1)
+    server.tell(status("a", "CHARGING"))
+    until(lambda: count(connection, "status_change", "over_http") == 3)
+    words |= {"a": "CHARGING", "new": "AVAILABLE"}
+    server.tell(status("new", "AVAILABLE"))
+    totals = running.result()
+    lists.shutdown()
+    lists.server_close()
+    assert asked == ["s3cr3t-value", "s3cr3t-value"]
+    assert server.requests[0].headers["X-Key"] == "s3cr3t-value"
+    assert words_of(connection, "over_http") == {
+        "a": ["AVAILABLE", "CHARGING"],
+        "b": ["AVAILABLE"],
+        "new": ["AVAILABLE"],
+    }
+    assert (totals.lists, totals.lost_stretches) == (2, 0)
 
 
 def test_what_is_told_after_a_list_is_newer_also_by_a_clock_that_is_behind(

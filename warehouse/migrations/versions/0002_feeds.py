@@ -39,11 +39,11 @@ comment on column raw.evse_latest.retold is 'The last times at which a word was 
 create table raw.stream_mark (
     feed_key smallint primary key references raw.feed,
     held_until timestamptz not null,
-    received_at timestamptz,
-    fingerprints bytea not null,
+    things bytea not null,
     event_id text not null
 );
 comment on table raw.stream_mark is 'Where the collector of a stream stopped writing: the next one goes on right there.';
+comment on column raw.stream_mark.things is 'The last things told that were written: 8 bytes of a hash and 8 of the time of receipt in microseconds, each.';
 
 create table raw.ocpi_location (
     feed_key smallint not null references raw.feed,
