@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 import pytest
 
-from ingestion import access
 from simulator.sources import words_at
 from stack.postgres import free_port
 from tests.ingestion.kinds_world import (
@@ -37,7 +36,6 @@ from tests.ingestion.kinds_world import (
     truth_until,
 )
 from tests.waiting import until
-from warehouse.connection import Role, connect
 
 POLLED_FAULTS: list[dict[str, Any]] = [
     {"name": "down"},
@@ -229,8 +227,10 @@ def begin_receiver(feed: Kinds, port: int) -> subprocess.Popen[bytes]:
 
 
 def issued(feed: Kinds, purpose: str) -> str:
-    with connect(Role.INGEST) as connection:
-        return access.issue(connection, feed.name, purpose)
+    """A token of the receiver's, as a person issues it."""
+    process = feed.run("tokens", "issue", "--cpo", feed.name, "--purpose", purpose)
+    assert process.wait(timeout=60) == 0, feed.log()
+    return feed.log().split()[-1]
 
 
 def push_through(
