@@ -125,21 +125,26 @@ class Kinds:
             self.control("DELETE", "fault")
             time.sleep(each_seconds / 2)
 
-    def collect_through(self, faults: list[dict[str, Any]], each_seconds: float = 0.7) -> None:
-        """Collect in three windows: the second begins before the first ends and is killed, the third follows after a while."""
+    def collect_through(
+        self, faults: list[dict[str, Any]], each_seconds: float = 0.7, settling_seconds: float = 0
+    ) -> None:
+        """Collect in three windows: the second begins before the first ends and is killed, the third follows after a while.
+
+        ``settling_seconds``: how long what is there may wait until it is taken.
+        """
         half = len(faults) // 2
         trouble = each_seconds * 1.5
-        first = self.collect(4 + trouble * half)
+        first = self.collect(4 + trouble * half + settling_seconds)
         until(lambda: bool(self.contacts("complete", "alive")), 30)
         self.suffer(faults[:half], each_seconds)
         second = self.collect(120)
         assert first.wait(timeout=60) == 0, self.log()
         self.suffer(faults[half:], each_seconds)
-        time.sleep(2)
+        time.sleep(2 + settling_seconds)
         second.send_signal(signal.SIGKILL)
         second.wait()
         time.sleep(1)
-        third = self.collect(6)
+        third = self.collect(6 + settling_seconds)
         assert third.wait(timeout=60) == 0, self.log()
 
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -167,6 +172,11 @@ class Kinds:
     def polls(self) -> list[Poll]:
         sql = "select contact_from, received_at from raw.feed_contact where outcome = 'complete' order by 1"
         return [Poll(*row) for row in self.query(sql)]
+
+    def files_taken(self) -> list[str]:
+        """Names of the dropped files that were taken."""
+        rows = self.query("select path from raw.file_receipt where outcome = 'taken' order by 1")
+        return [Path(path).name for (path,) in rows]
 
     def quarantined(self) -> list[tuple[str, str, str]]:
         return self.query("select record_ref, field, reason from raw.quarantine order by 1")  # type: ignore[return-value]
