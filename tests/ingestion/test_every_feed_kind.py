@@ -272,7 +272,7 @@ def test_what_was_pushed_by_ocpi_and_accepted_is_stored(
             feed,
             receiver_port,
             receiver,
-            [*TOLD_FAULTS, {"name": "bad_object", "uid": "100100"}],
+            [{**fault, "protocol": "ocpi_push"} for fault in [*TOLD_FAULTS, {"name": "bad_object", "uid": "100100"}]],
             lambda: feed.collect(60),
         )
         assert first.wait(timeout=30) == 0, feed.log()
@@ -303,13 +303,14 @@ def test_every_change_that_was_posted_as_an_observation_is_stored(
         assert findings(feed.rows(), certain, [*sent, *truth_until(datetime.now(UTC))]) == [], feed.log()[-3000:]
 
 
+LATE_FILES = 2
 NAME_TIME = "snapshots_%Y%m%dT%H%M%S.%fZ."
 FILE_FAULTS: list[dict[str, Any]] = [
     {"name": "html"},
     {"name": "truncated"},
     {"name": "silence"},
     {"name": "duplicate"},
-    {"name": "late", "seconds": 2},
+    {"name": "late", "seconds": 2, "requests": LATE_FILES},
 ]
 
 
@@ -340,7 +341,10 @@ def test_files_store_what_each_of_them_says_changed(form: str, warehouse: str, t
         states = [(at, ref, word) for at in taken for ref, word in words_at(QUICK, at).items()]
         assert len(taken) >= 15
         assert len([path for path in folder.iterdir() if path.is_file()]) == len(taken), feed.log()
-        assert per_evse(feed.rows()) == per_evse(fold(states)), feed.log()[-3000:]
+        rows = feed.rows()
+        # A file that is late may show that something was so earlier than it was known to be: then it is stored twice.
+        assert {(row.at, row.evse_ref, row.word) for row in fold(rows)} ^ {*fold(states)} == set(), feed.log()[-3000:]
+        assert len(rows) - len(fold(rows)) <= QUICK.evse_count * LATE_FILES
 
 
 SETTLING_SECONDS = 12
