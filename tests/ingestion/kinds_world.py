@@ -159,6 +159,14 @@ class Kinds:
         """
         return [Row(*row) for row in self.query(sql)]
 
+    def received(self) -> dict[Row, datetime]:
+        """When each stored change was received."""
+        sql = """
+            select observed_at, evse_ref, status_word, min(received_at) from raw.status_change
+            inner join raw.evse using (evse_key) group by 1, 2, 3
+        """
+        return {Row(*row): received_at for *row, received_at in self.query(sql)}
+
     def contacts(self, *outcomes: str) -> list[tuple[datetime, datetime]]:
         """Stored contacts of these outcomes."""
         try:
@@ -292,18 +300,20 @@ def said_by(poll: Poll, source: Source = QUICK) -> dict[str, set[str]]:
     return {ref: {before[ref], after[ref], words_at(source, poll.at)[ref], *FAULT_WORDS} for ref in before}
 
 
-def findings(rows: list[Row], told: list[Event], possible: list[Event], lists: Iterable[Poll] = ()) -> list[str]:
+def findings(feed: Kinds, told: list[Event], possible: list[Event], lists: Iterable[Poll] = ()) -> list[str]:
     """What is wrong with the rows: nothing when each of ``told`` is there exactly once, or was in force already, and everything else is ``possible`` or in a list.
 
-    A word told with a time that cannot be, or without one, stands at its receipt, up to ``LATE`` later.
+    A word told with a time that cannot be, or without one, stands at its receipt, up to ``LATE`` later. A word may stand twice where the earlier of the two was
+    told later.
     """
     found: list[str] = []
+    rows, received = feed.rows(), feed.received()
     listed = {poll.at: said_by(poll) for poll in lists}
     stored, events, certain = per_evse(rows), per_evse_events([*told, *possible]), per_evse_events(told)
     for ref in sorted({*stored, *certain}):
         used: set[Event] = set()
         for before, row in zip([None, *stored.get(ref, [])], stored.get(ref, []), strict=False):
-            if before is not None and before.word == row.word:
+            if before is not None and before.word == row.word and received[before] <= received[row]:
                 found.append(f"repeated: {row}, after {before}")
             matches = [one for one in events.get(ref, []) if one not in used and one.word == row.word]
             match = next((one for one in matches if one.is_timed and one.at == row.at), None)

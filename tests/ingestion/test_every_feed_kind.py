@@ -201,7 +201,7 @@ def test_streams_store_every_change_that_was_told_while_they_were_held(
         # Whoever is resumed where it was needs no list.
         assert len(lists) >= (4 if kind == "websocket" else 1), feed.log()
         assert len(certain) > 60, feed.log()
-        assert findings(feed.rows(), certain, [*sent, *truth_until(ended_at)], lists) == [], feed.log()[-3000:]
+        assert findings(feed, certain, [*sent, *truth_until(ended_at)], lists) == [], feed.log()[-3000:]
 
 
 BAD = "1001/100100"
@@ -282,7 +282,7 @@ def test_what_was_pushed_by_ocpi_and_accepted_is_stored(
         assert logged(feed, "ConnectError"), "the receiver was away"
         lists = feed.polls()
         assert len(lists) >= 3, feed.log()
-        assert findings(feed.rows(), accepted, possible, lists) == [], feed.log()[-3000:]
+        assert findings(feed, accepted, possible, lists) == [], feed.log()[-3000:]
 
 
 def test_every_change_that_was_posted_as_an_observation_is_stored(
@@ -300,7 +300,7 @@ def test_every_change_that_was_posted_as_an_observation_is_stored(
         certain = [one for one in sent if one.evse_ref != BAD]
         assert len(certain) > 100
         assert logged(feed, "ConnectError") == [], "a batch is posted until it is taken"
-        assert findings(feed.rows(), certain, [*sent, *truth_until(datetime.now(UTC))]) == [], feed.log()[-3000:]
+        assert findings(feed, certain, [*sent, *truth_until(datetime.now(UTC))]) == [], feed.log()[-3000:]
 
 
 LATE_FILES = 2
