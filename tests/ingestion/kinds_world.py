@@ -228,23 +228,28 @@ def per_evse(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return dict(found)
 
 
-def seen_by_polls(source: Source, polls: list[Poll]) -> list[Row]:
-    """What polls saw change, when each answer was made at the grid's time before it."""
-    states = []
+def seen_by_polls(source: Source, polls: list[Poll], rows: list[Row]) -> list[Row]:
+    """What polls saw change, when each answer was made at the grid's time before it.
+
+    An answer that took retries beyond the grid's next time may be of any of the times since: of those, the one that ``rows`` agree with.
+    """
+    latest: dict[str, str] = {}
+    seen: list[Row] = []
     for poll in polls:
-        assert on_grid(poll.at) == on_grid(poll.received_at), (
-            "a poll that took longer than the grid's step tells nothing"
-        )
-        states += [(poll.at, own(ref), word) for ref, word in words_at(source, on_grid(poll.at)).items()]
-    return fold(states)
+        stored = {row for row in rows if row.at == poll.at}
+        made_at = on_grid(poll.at)
+        saw = changed(latest, words_at(source, made_at), poll.at)
+        while {*saw} != stored and made_at < on_grid(poll.received_at):
+            made_at += timedelta(seconds=GRID_SECONDS)
+            saw = changed(latest, words_at(source, made_at), poll.at)
+        seen += saw
+        latest |= {row.evse_ref: row.word for row in saw if row.word is not None}
+    return seen
 
 
-def truth_between(source: Source, since: datetime, until_: datetime) -> list[Row]:
-    return [Row(change.at, change.evse_ref, change.word) for change in source.changes(since, until_)]
-
-
-def just_before(moment: datetime) -> datetime:
-    return moment - timedelta(milliseconds=1)
+def changed(before: dict[str, str], words: dict[str, str], at: datetime) -> list[Row]:
+    """Rows of those whose word differs from before."""
+    return [Row(at, own(ref), word) for ref, word in sorted(words.items()) if before.get(own(ref)) != word]
 
 
 class Event(NamedTuple):
