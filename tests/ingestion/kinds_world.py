@@ -125,21 +125,26 @@ class Kinds:
             self.control("DELETE", "fault")
             time.sleep(each_seconds / 2)
 
-    def collect_through(self, faults: list[dict[str, Any]], each_seconds: float = 0.7) -> None:
-        """Collect in three windows: the second begins before the first ends and is killed, the third follows after a while."""
+    def collect_through(
+        self, faults: list[dict[str, Any]], each_seconds: float = 0.7, settling_seconds: float = 0
+    ) -> None:
+        """Collect in three windows: the second begins before the first ends and is killed, the third follows after a while.
+
+        ``settling_seconds``: how long what is there may wait until it is taken.
+        """
         half = len(faults) // 2
         trouble = each_seconds * 1.5
-        first = self.collect(4 + trouble * half)
+        first = self.collect(4 + trouble * half + settling_seconds)
         until(lambda: bool(self.contacts("complete", "alive")), 30)
         self.suffer(faults[:half], each_seconds)
         second = self.collect(120)
         assert first.wait(timeout=60) == 0, self.log()
         self.suffer(faults[half:], each_seconds)
-        time.sleep(2)
+        time.sleep(2 + settling_seconds)
         second.send_signal(signal.SIGKILL)
         second.wait()
         time.sleep(1)
-        third = self.collect(6)
+        third = self.collect(6 + settling_seconds)
         assert third.wait(timeout=60) == 0, self.log()
 
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
@@ -154,6 +159,14 @@ class Kinds:
         """
         return [Row(*row) for row in self.query(sql)]
 
+    def received(self) -> dict[Row, datetime]:
+        """When each stored change was received."""
+        sql = """
+            select observed_at, evse_ref, status_word, min(received_at) from raw.status_change
+            inner join raw.evse using (evse_key) group by 1, 2, 3
+        """
+        return {Row(*row): received_at for *row, received_at in self.query(sql)}
+
     def contacts(self, *outcomes: str) -> list[tuple[datetime, datetime]]:
         """Stored contacts of these outcomes."""
         try:
@@ -167,6 +180,11 @@ class Kinds:
     def polls(self) -> list[Poll]:
         sql = "select contact_from, received_at from raw.feed_contact where outcome = 'complete' order by 1"
         return [Poll(*row) for row in self.query(sql)]
+
+    def files_taken(self) -> list[str]:
+        """Names of the dropped files that were taken."""
+        rows = self.query("select path from raw.file_receipt where outcome = 'taken' order by 1")
+        return [Path(path).name for (path,) in rows]
 
     def quarantined(self) -> list[tuple[str, str, str]]:
         return self.query("select record_ref, field, reason from raw.quarantine order by 1")  # type: ignore[return-value]
@@ -210,23 +228,28 @@ def per_evse(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return dict(found)
 
 
-def seen_by_polls(source: Source, polls: list[Poll]) -> list[Row]:
-    """What polls saw change, when each answer was made at the grid's time before it."""
-    states = []
+def seen_by_polls(source: Source, polls: list[Poll], rows: list[Row]) -> list[Row]:
+    """What polls saw change, when each answer was made at the grid's time before it.
+
+    An answer that took retries beyond the grid's next time may be of any of the times since: of those, the one that ``rows`` agree with.
+    """
+    latest: dict[str, str] = {}
+    seen: list[Row] = []
     for poll in polls:
-        assert on_grid(poll.at) == on_grid(poll.received_at), (
-            "a poll that took longer than the grid's step tells nothing"
-        )
-        states += [(poll.at, own(ref), word) for ref, word in words_at(source, on_grid(poll.at)).items()]
-    return fold(states)
+        stored = {row for row in rows if row.at == poll.at}
+        made_at = on_grid(poll.at)
+        saw = changed(latest, words_at(source, made_at), poll.at)
+        while {*saw} != stored and made_at < on_grid(poll.received_at):
+            made_at += timedelta(seconds=GRID_SECONDS)
+            saw = changed(latest, words_at(source, made_at), poll.at)
+        seen += saw
+        latest |= {row.evse_ref: row.word for row in saw if row.word is not None}
+    return seen
 
 
-def truth_between(source: Source, since: datetime, until_: datetime) -> list[Row]:
-    return [Row(change.at, change.evse_ref, change.word) for change in source.changes(since, until_)]
-
-
-def just_before(moment: datetime) -> datetime:
-    return moment - timedelta(milliseconds=1)
+def changed(before: dict[str, str], words: dict[str, str], at: datetime) -> list[Row]:
+    """Rows of those whose word differs from before."""
+    return [Row(at, own(ref), word) for ref, word in sorted(words.items()) if before.get(own(ref)) != word]
 
 
 class Event(NamedTuple):
@@ -282,18 +305,20 @@ def said_by(poll: Poll, source: Source = QUICK) -> dict[str, set[str]]:
     return {ref: {before[ref], after[ref], words_at(source, poll.at)[ref], *FAULT_WORDS} for ref in before}
 
 
-def findings(rows: list[Row], told: list[Event], possible: list[Event], lists: Iterable[Poll] = ()) -> list[str]:
+def findings(feed: Kinds, told: list[Event], possible: list[Event], lists: Iterable[Poll] = ()) -> list[str]:
     """What is wrong with the rows: nothing when each of ``told`` is there exactly once, or was in force already, and everything else is ``possible`` or in a list.
 
-    A word told with a time that cannot be, or without one, stands at its receipt, up to ``LATE`` later.
+    A word told with a time that cannot be, or without one, stands at its receipt, up to ``LATE`` later. A word may stand twice where the earlier of the two was
+    told later.
     """
     found: list[str] = []
+    rows, received = feed.rows(), feed.received()
     listed = {poll.at: said_by(poll) for poll in lists}
     stored, events, certain = per_evse(rows), per_evse_events([*told, *possible]), per_evse_events(told)
     for ref in sorted({*stored, *certain}):
         used: set[Event] = set()
         for before, row in zip([None, *stored.get(ref, [])], stored.get(ref, []), strict=False):
-            if before is not None and before.word == row.word:
+            if before is not None and before.word == row.word and received[before] <= received[row]:
                 found.append(f"repeated: {row}, after {before}")
             matches = [one for one in events.get(ref, []) if one not in used and one.word == row.word]
             match = next((one for one in matches if one.is_timed and one.at == row.at), None)
