@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +18,6 @@ import psycopg
 
 from ingestion.config import CpoConfig, OcpiPushFeed
 from ingestion.model import Message, reference
-from ingestion.receiver.recent import Recent
 from ingestion.writer import Batch, Writer
 from warehouse.connection import Role, WarehouseNotFoundError, connect
 
@@ -89,7 +87,6 @@ class Committer:
         self._connection: psycopg.Connection | None = None
         self._writers: dict[str, tuple[CpoConfig, Writer]] = {}
         self._last_spoke: dict[str, datetime] = {}
-        self._recent: defaultdict[str, Recent] = defaultdict(Recent)
         self._missed: set[str] = set()
         self._waiting: list[_Waiting] = []
         self._bytes = 0
@@ -162,7 +159,7 @@ class Committer:
         try:
             writer = self._writer(config)
             with writer.batch() as batch:
-                answers, messages = _fill(writer, batch, jobs, self._recent[config.cpo_id])
+                answers = _fill(writer, batch, jobs)
                 if spoke_at and self._may_have_missed_some(config, spoke_at[0]):
                     writer.ask_for_full_list(spoke_at[0])
         except (OSError, WarehouseNotFoundError) as error:
@@ -173,7 +170,6 @@ class Committer:
                 self._disconnect()
                 raise UnavailableError("the database does not answer") from error
             raise
-        self._recent[config.cpo_id].remember(messages)
         if spoke_at:
             self._last_spoke[config.cpo_id] = spoke_at[-1]
             self._missed.discard(config.cpo_id)
@@ -214,10 +210,8 @@ class Committer:
         self._loop.call_soon_threadsafe(resolve)
 
 
-def _fill(
-    writer: Writer, batch: Batch, jobs: list[Job], recent: Recent
-) -> tuple[list[Any], list[tuple[Message, datetime]]]:
-    """Write the jobs within the transaction; return their answers and messages."""
+def _fill(writer: Writer, batch: Batch, jobs: list[Job]) -> list[Any]:
+    """Write the jobs within the transaction; return their answers."""
     documents = batch.documents(place for job in jobs for place in job.places)
     before = dict(documents)
     messages, answers = [], []
@@ -226,14 +220,14 @@ def _fill(
         answers.append(answer)
         if message is not None:
             messages.append((message, job.received_at))
-    batch.add_messages(recent.with_overtaken(messages))
+    batch.add_messages(messages)
     batch.keep_documents(
         [(*place, document) for place, document in documents.items() if document is not before.get(place)],
         jobs[-1].received_at,
     )
     for job in jobs:
         job.finish(writer)
-    return answers, messages
+    return answers
 
 
 @dataclass(slots=True)
