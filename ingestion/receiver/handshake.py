@@ -104,7 +104,9 @@ def register(connection: psycopg.Connection, config: CpoConfig, base: str, now: 
         raise FeedError(f"{shown_url(versions_url)}: version {feed.version} has no credentials endpoint")
     fresh = access.issue(connection, config.cpo_id, "send")
     try:
-        answered, method = _send_credentials(url, token, our_credentials(feed.version, fresh, base), bool(before))
+        answered, method = _send_credentials(
+            url, token, our_credentials(feed.version, fresh, base), feed.version, bool(before)
+        )
         their_token, their_url, roles = read_credentials(answered)
     except (FeedError, ValueError) as error:
         access.end(connection, access.digest_of(fresh), now())
@@ -193,7 +195,7 @@ def _absolute(base: str, url: object) -> str:
     return followed
 
 
-def _send_credentials(url: str, token: str, body: dict[str, Any], is_known: bool) -> tuple[Any, str]:
+def _send_credentials(url: str, token: str, body: dict[str, Any], version: str, is_known: bool) -> tuple[Any, str]:
     """POST or PUT our credentials; the other of the two when that is not allowed (405). Raises ``FeedError`` without any secret."""
     methods: tuple[Literal["POST", "PUT"], ...] = ("PUT", "POST") if is_known else ("POST", "PUT")
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
