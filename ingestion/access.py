@@ -10,7 +10,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -194,7 +194,9 @@ def listed(connection: psycopg.Connection, feed_id: str | None = None) -> list[L
 # Tokens that we send to a partner
 
 
-def partner_of(connection: psycopg.Connection, feed_id: str) -> Partner | None:
+def partner_of(
+    connection: psycopg.Connection, feed_id: str, find_secret: Callable[[str], str] = secret
+) -> Partner | None:
     """The other side of a feed's registration; ``None`` when there is none. Raises ``ConfigError`` when its token cannot be decrypted."""
     with connection.transaction():
         row = connection.execute(
@@ -205,7 +207,7 @@ def partner_of(connection: psycopg.Connection, feed_id: str) -> Partner | None:
         return None
     version, versions_url, encrypted, endpoints, roles = row
     try:
-        token = _fernet().decrypt(bytes(encrypted)).decode("utf-8")
+        token = _fernet(find_secret).decrypt(bytes(encrypted)).decode("utf-8")
     except InvalidToken:
         raise ConfigError(
             f"secret {CREDENTIALS_KEY}: is not the key that the token of {feed_id}'s partner was encrypted with"
@@ -255,8 +257,8 @@ def forget_partner(connection: psycopg.Connection, feed_id: str) -> None:
         connection.execute("delete from access.partner where feed_id = %s", (feed_id,))
 
 
-def _fernet() -> Fernet:
+def _fernet(find_secret: Callable[[str], str] = secret) -> Fernet:
     try:
-        return Fernet(secret(CREDENTIALS_KEY))
+        return Fernet(find_secret(CREDENTIALS_KEY))
     except ValueError:
         raise ConfigError(f"secret {CREDENTIALS_KEY}: must be 32 bytes in URL-safe base64") from None

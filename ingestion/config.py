@@ -32,8 +32,8 @@ class _Ocpi(FeedSettings):
     """The CPO's own party, country_code*party_id. Objects of other parties (a hub's) keep theirs in their identity."""
     parties: tuple[Party, ...] | None = Field(default=None, min_length=1)
     """Of a hub that carries several parties, those whose objects are taken; by default all."""
-    token_secret: SecretName
-    """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it)."""
+    token_secret: SecretName | None = None
+    """Name of the environment variable that holds the token (or ``<name>_FILE``, a file that holds it); once registered, the registration's is used."""
     charger_id: Literal["evse", "physical_reference", "evse_id_prefix"] = "evse"
     """What makes a charger: each EVSE its own; EVSEs of a site with one physical_reference; EVSE ids alike up to the last ``*``."""
 

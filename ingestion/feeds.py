@@ -90,12 +90,28 @@ def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFe
     if isinstance(config.feed, OcpiFeed):
         from ingestion.ocpi.pull import OcpiPull
 
-        return OcpiPull(config, config.feed.versions_url, find_secret(config.feed.token_secret))
+        return OcpiPull(config, *_ocpi_access(config, config.feed, find_secret))
     if isinstance(config.feed, RestPullFeed):
         from ingestion.rest.pull import RestPull
 
         return RestPull(config, find_secret)
     raise ConfigError(f"{config.cpo_id}: a feed of kind {config.feed.kind} is not polled")
+
+
+def _ocpi_access(config: CpoConfig, feed: OcpiFeed, find_secret: FindSecret) -> tuple[str, str]:
+    """Versions URL and token: of the registration if there is one, else of the CPO's file."""
+    from ingestion.access import partner_of
+    from warehouse.connection import Role, connect
+
+    with connect(Role.INGEST) as connection:
+        partner = partner_of(connection, config.cpo_id, find_secret)
+    if partner is not None:
+        return partner.versions_url, partner.token
+    if feed.token_secret is None:
+        raise ConfigError(
+            f"{config.cpo_id}: there is no registration yet, and feed.token_secret names no token (see docs/push.md)"
+        )
+    return feed.versions_url, find_secret(feed.token_secret)
 
 
 def retranslate(payload: str, context: str | None, config: CpoConfig, known: Mapping[str, set[str]]) -> Translated:

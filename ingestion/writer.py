@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -44,6 +44,9 @@ NAME_LIMIT = 500
 
 _TURN = 0x5754
 """Key of the locks that say which collector of a stream or of files is at work; the second key is the feed's."""
+
+RECEIPTS_KEPT = timedelta(days=7)
+"""How long the answer to a request with an idempotency key is kept."""
 
 TEMPORARY_TABLES = ("incoming_asset", "incoming_change", "incoming_contact", "incoming_rejected")
 
@@ -659,7 +662,11 @@ class Batch:
     def keep_receipt(
         self, idempotency_key: str, request_sha256: bytes, response: dict[str, Any], received_at: datetime
     ) -> None:
-        """Keep the answer to a request for as long as somebody may ask again."""
+        """Keep the answer to a request for as long as somebody may ask again: `RECEIPTS_KEPT`."""
+        self._connection.execute(
+            "delete from raw.push_receipt where feed_key = %s and received_at < %s",
+            (self._feed_key, received_at - RECEIPTS_KEPT),
+        )
         self._connection.execute(
             """
             insert into raw.push_receipt (feed_key, idempotency_key, request_sha256, response, received_at)

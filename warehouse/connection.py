@@ -87,6 +87,7 @@ def connect(role: Role) -> psycopg.Connection:
         **url.query,
         **url.translate_connect_args(username="user", database="dbname"),
         "application_name": f"chargeatlarge-{role.value}",
+        "connect_timeout": 10,
     }
     connection = psycopg.connect(**arguments)
     if role is Role.INGEST:

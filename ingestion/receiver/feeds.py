@@ -1,4 +1,4 @@
-"""The feeds that push to us, as their CPO files say now."""
+"""The feeds that may call us, as their CPO files say now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import time
 from pathlib import Path
 
-from ingestion.config import CpoConfig, OcpiPushFeed, RestPushFeed, config_dir, load_cpo
+from ingestion.config import CpoConfig, OcpiFeed, RestPushFeed, config_dir, load_cpo
 from warehouse.strict_yaml import ConfigError
 
 LOG = logging.getLogger("ingestion.receiver")
@@ -18,7 +18,7 @@ Stamp = tuple[int, int]
 
 
 class PushFeeds:
-    """CPO files of kind ``ocpi_push`` and ``rest_push`` by feed id, read again when they change.
+    """CPO files of kind ``ocpi_push``, ``rest_push`` and, for its registration alone, ``ocpi_pull``, by feed id, read again when they change.
 
     A file that cannot be read is reported; what it said before stays in force.
     """
@@ -30,7 +30,7 @@ class PushFeeds:
         self._looked_at = float("-inf")
 
     def get(self, feed_id: str) -> CpoConfig | None:
-        """The feed's file; ``None`` when it has none or does not push."""
+        """The feed's file; ``None`` when it has none or does not call."""
         return self.all().get(feed_id)
 
     def all(self) -> dict[str, CpoConfig]:
@@ -61,7 +61,7 @@ class PushFeeds:
                 LOG.error("this file is not taken: %s", error)
                 continue
             configs.pop(config.cpo_id, None)
-            if isinstance(config.feed, OcpiPushFeed | RestPushFeed):
+            if isinstance(config.feed, OcpiFeed | RestPushFeed):
                 configs[config.cpo_id] = config
         self._stamps, self._configs = stamps, configs
 

@@ -18,7 +18,7 @@ import httpx
 import psycopg
 
 from ingestion import access
-from ingestion.config import CpoConfig, OcpiPushFeed, secret
+from ingestion.config import CpoConfig, OcpiFeed, secret
 from ingestion.http import CONNECT_SECONDS, READ_SECONDS, HttpTransport, shown_url
 from ingestion.model import FeedError
 from ingestion.ocpi.client import OcpiClient, clean_token, token_spellings
@@ -52,7 +52,7 @@ class Handshake:
     ) -> Reply:
         """Answer GET, POST, PUT or DELETE of credentials. ``presented`` is the token of the request, as it was issued."""
         feed = config.feed
-        assert isinstance(feed, OcpiPushFeed)
+        assert isinstance(feed, OcpiFeed)
         is_registered = await self._tokens.in_database(
             lambda connection: access.is_registered(connection, config.cpo_id)
         )
@@ -93,11 +93,15 @@ def register(connection: psycopg.Connection, config: CpoConfig, base: str, now: 
     Raises ``FeedError``, ``ConfigError``.
     """
     feed = config.feed
-    if not isinstance(feed, OcpiPushFeed):
+    if not isinstance(feed, OcpiFeed):
         raise ConfigError(f"{config.cpo_id}: a feed of kind {feed.kind} has no OCPI registration")
     before = access.partner_of(connection, config.cpo_id)
     versions_url = before.versions_url if before else feed.versions_url
-    token = before.token if before else clean_token(secret(feed.token_secret))
+    if before is None and feed.token_secret is None:
+        raise ConfigError(
+            f"{config.cpo_id}: feed.token_secret must name the token that the CPO gave for the registration"
+        )
+    token = before.token if before else clean_token(secret(feed.token_secret or ""))
     endpoints = discover(versions_url, feed.version, token)
     url = next((one["url"] for one in endpoints if one["identifier"] == "credentials"), None)
     if url is None:

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import Receive, Scope, Send
 
 from ingestion.access import Grant
-from ingestion.config import CpoConfig, OcpiPushFeed
+from ingestion.config import CpoConfig, OcpiFeed, OcpiPushFeed
 from ingestion.model import Rejected
 from ingestion.receiver.commit import Committer, UnavailableError
 from ingestion.receiver.feeds import LOG, PushFeeds
@@ -99,7 +99,7 @@ class Ocpi:
         now = self._now()
         grant = await self._tokens.verify(headers, now)
         config = self._feeds.get(grant.feed_id) if grant else None
-        if grant is None or config is None or not isinstance(config.feed, OcpiPushFeed):
+        if grant is None or config is None or not isinstance(config.feed, OcpiFeed):
             return Reply(401, CLIENT_ERROR, "the token is not good for OCPI here")
         parts = _parts(scope)
         if parts is None:
@@ -114,11 +114,11 @@ class Ocpi:
         if not module or module[0] != version:
             return Reply(404, CLIENT_ERROR, f"there is nothing here; agreed is version {version}")
         if len(module) == 1:
-            return Reply(200, 1000, data=_details(base, version)) if method == "GET" else _not_allowed("GET")
+            return Reply(200, 1000, data=_details(base, config.feed)) if method == "GET" else _not_allowed("GET")
         if module[1] == "credentials" and len(parts) == 3:
             body = await read_body(headers, receive)
             return await self._handshake.reply(config, grant, method, body, presented_token(headers, grant), base)
-        if module[1] != "locations" or not 6 <= len(parts) <= 8:
+        if module[1] != "locations" or not 6 <= len(parts) <= 8 or not isinstance(config.feed, OcpiPushFeed):
             return Reply(404, CLIENT_ERROR, "there is nothing here")
         if grant.purpose != "send":
             return Reply(401, CLIENT_ERROR, "this token is good for the registration only")
@@ -186,14 +186,13 @@ def public_url(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     return f"{scope['scheme']}://{headers.get(b'host', b'localhost').decode('latin-1')}"
 
 
-def _details(base: str, version: str) -> dict[str, Any]:
-    role = {} if version == "2.1.1" else {"role": "RECEIVER"}
+def _details(base: str, feed: OcpiFeed) -> dict[str, Any]:
+    role = {} if feed.version == "2.1.1" else {"role": "RECEIVER"}
+    # Who is pulled registers with us, and pushes nothing.
+    modules = ("credentials", "locations") if isinstance(feed, OcpiPushFeed) else ("credentials",)
     return {
-        "version": version,
-        "endpoints": [
-            {"identifier": name, **role, "url": f"{base}/ocpi/{version}/{name}"}
-            for name in ("credentials", "locations")
-        ],
+        "version": feed.version,
+        "endpoints": [{"identifier": name, **role, "url": f"{base}/ocpi/{feed.version}/{name}"} for name in modules],
     }
 
 

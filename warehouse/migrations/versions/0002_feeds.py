@@ -141,7 +141,7 @@ grant select, insert, update, delete on all tables in schema access to ingest;
 GRANTS = """
 grant select, insert on raw.feed_life, raw.stream_mark, raw.ocpi_location, raw.push_receipt, raw.file_receipt to ingest;
 grant update on raw.feed_life, raw.stream_mark, raw.ocpi_location to ingest;
-grant delete on raw.ocpi_location to ingest;
+grant delete on raw.ocpi_location, raw.push_receipt to ingest;
 grant select on raw.feed_life, raw.file_receipt, raw.quarantine to transform;
 """
 
