@@ -163,6 +163,13 @@ def test_a_flip_is_found_also_when_what_was_before_it_is_learnt_late() -> None:
         writer.write_messages([(Message("test", told=told), noon)])
     transform()
     assert rows_of("fct_feed_flip", "flipped_at, changed_count") == [(noon, 10)]
+    # Two more EVSEs were there all the while: 10 of 12 are no flip.
+    with connect(Role.INGEST) as connection:
+        writer = Writer(connection, CONFIG)
+        more = tuple(Told(reference("S1", evse_id), "AVAILABLE", earlier) for evse_id in "XY")
+        writer.write_messages([(Message("test", assets=(asset("X"), asset("Y")), told=more), noon)])
+    transform()
+    assert rows_of("fct_feed_flip") == []
     assert_equal_to_a_full_refresh()
 
 
