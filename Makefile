@@ -46,8 +46,10 @@ clean: ## stop everything and remove all state (var/); .venv stays
 test: env ## run all tests, on a Postgres of their own
 	@$(PY) -m pytest
 
-bench-ingest: env ## what collecting costs, beside the bound of each figure
+bench-ingest: env ## what collecting and receiving cost, beside the bound of each figure
 	@$(PY) -m tests.benchmarks.ingest
+	@$(PY) -m tests.benchmarks.push
+	@$(PY) -m tests.benchmarks.push --kill
 
 lint: env ## ruff: style and common mistakes
 	@$(PY) -m ruff check .

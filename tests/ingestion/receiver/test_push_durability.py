@@ -22,8 +22,8 @@ from ingestion.receiver.app import Receiver
 from ingestion.receiver.commit import Committer, Documents, Place, UnavailableError
 from ingestion.writer import Batch, Writer
 from stack.postgres import EmbeddedPostgres
+from tests.benchmarks.push import Load, fill, lost, send
 from tests.feeds import asset, poll
-from tests.ingestion.receiver.benchmark_push import Load, fill, lost, send
 from tests.ingestion.receiver.push_world import (
     Platform,
     ReceiverProcess,
