@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from ingestion.batch import Written
 from ingestion.config import CpoConfig, OcpiPullFeed, OcpiPushFeed, PolledSettings
 from ingestion.feeds import open_polled
 from ingestion.model import DeltaFeed, FeedError, Poll, PolledFeed
-from ingestion.writer import Writer, Written
+from ingestion.writer import Writer
 from warehouse.connection import Role, connect
 from warehouse.strict_yaml import ConfigError
 

@@ -20,6 +20,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+from ingestion.batch import Batch, Written
 from ingestion.collector import Clock, SystemClock, next_on_grid
 from ingestion.config import CpoConfig, FileDropFeed
 from ingestion.files.records import FileDropError, Record, payload_of, read_records
@@ -27,7 +28,7 @@ from ingestion.mapping import resolve, translate_records, translate_status_recor
 from ingestion.model import Asset, FeedError, Message, Poll, Rejected, Told
 from ingestion.times import EARLIEST, FUTURE_SKEW
 from ingestion.values import payload_text
-from ingestion.writer import Batch, Writer, Written
+from ingestion.writer import Writer
 from warehouse.connection import Role, connect, var_dir
 from warehouse.object_store import ObjectStore, ObjectStoreError, StoredObject, open_store
 from warehouse.strict_yaml import ConfigError

@@ -20,13 +20,13 @@ class SilentFeedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FeedHealth:
-    """One feed as the collector knows it. ``is_registered``: something has tried to collect from it at least once.
+    """One feed as the collector knows it. ``registered_at``: when something first tried to collect from it; ``None``: never.
 
     The counts are of now: records that still stand in the quarantine, EVSEs in a word that no profile maps, EVSEs that vanished.
     """
 
     cpo_id: str
-    is_registered: bool
+    registered_at: datetime | None
     last_contact_at: datetime | None = None
     last_failed_at: datetime | None = None
     last_failure: str | None = None
@@ -41,6 +41,7 @@ def read_health(connection: psycopg.Connection, config: CpoConfig, now: datetime
         """
         select
             feed.feed_key,
+            feed.registered_at,
             coalesce(
                 life.last_contact_at,
                 (
@@ -70,7 +71,7 @@ def read_health(connection: psycopg.Connection, config: CpoConfig, now: datetime
         {"feed_id": config.cpo_id, "since": now - RECENT},
     ).fetchone()
     if row is None:
-        return FeedHealth(config.cpo_id, is_registered=False)
+        return FeedHealth(config.cpo_id, registered_at=None)
     words = connection.execute(
         """
         select distinct status_profile, lower(status_word) from raw.evse_latest
@@ -80,13 +81,13 @@ def read_health(connection: psycopg.Connection, config: CpoConfig, now: datetime
     ).fetchall()
     return FeedHealth(
         cpo_id=config.cpo_id,
-        is_registered=True,
-        last_contact_at=row[1],
-        last_failed_at=row[2],
-        last_failure=row[3],
-        open_quarantine_count=row[4],
+        registered_at=row[1],
+        last_contact_at=row[2],
+        last_failed_at=row[3],
+        last_failure=row[4],
+        open_quarantine_count=row[5],
         unmapped_words=tuple(word for profile, word in words if word not in status_profiles().get(profile, {})),
-        vanished_count=row[5],
+        vanished_count=row[6],
     )
 
 
@@ -100,10 +101,11 @@ def silence(health: FeedHealth, config: CpoConfig, now: datetime) -> str | None:
     """Say why a feed counts as silent; ``None``: it does not. One that nothing has tried to collect from is not silent."""
     limit = timedelta(minutes=config.feed.alert_after_minutes)
     last = health.last_contact_at
-    if not is_watched(config, now) or not health.is_registered or (last is not None and now - last <= limit):
+    since = last or health.registered_at
+    if not is_watched(config, now) or since is None or now - since <= limit:
         return None
     if last is None:
-        said = f"{config.cpo_id}: no contact yet"
+        said = f"{config.cpo_id}: no contact since the first attempt at {since:%Y-%m-%d %H:%M:%S%z}"
     else:
         said = (
             f"{config.cpo_id}: silent for {(now - last) // timedelta(minutes=1)} minutes (more than "
@@ -117,7 +119,7 @@ def silence(health: FeedHealth, config: CpoConfig, now: datetime) -> str | None:
 def describe(health: FeedHealth, config: CpoConfig, now: datetime) -> str:
     """One line for people."""
     if health.last_contact_at is None:
-        heard = "no contact yet" if health.is_registered else "never collected"
+        heard = "no contact yet" if health.registered_at else "never collected"
     else:
         minutes = (now - health.last_contact_at) // timedelta(minutes=1)
         heard = f"last contact {health.last_contact_at:%Y-%m-%d %H:%M:%S%z}, {minutes} minutes ago"

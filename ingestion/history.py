@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 import psycopg
 
+from ingestion.batch import Batch, Written
 from ingestion.config import CpoConfig, HistoryFeed
 from ingestion.model import Asset, Contact, Outcome
 from ingestion.records import ASSET_COLUMNS, asset_of, start_of_day
@@ -31,7 +32,7 @@ from ingestion.settings import must_be_status_profile
 from ingestion.tables import Findings, HistoryFileError, instants_of, read_tables, require_columns, text_of, texts_of
 from ingestion.times import is_time_zone
 from ingestion.told import Change
-from ingestion.writer import Batch, Writer, Written
+from ingestion.writer import Writer
 from warehouse.strict_yaml import ConfigError
 
 HISTORY_PROFILE = "history"

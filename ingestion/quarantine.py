@@ -10,10 +10,11 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import class_row
 
+from ingestion.batch import Batch, Written
 from ingestion.config import CpoConfig
 from ingestion.model import KEPT, Translated, is_cut
 from ingestion.told import Change
-from ingestion.writer import Batch, Writer, Written
+from ingestion.writer import Writer
 
 Retranslate = Callable[[str, str | None, CpoConfig, Mapping[str, set[str]]], Translated]
 """Read a payload with its context again, by the feed's present settings, given which EVSEs carry an id. Raises ``ValueError`` when that can't be done."""

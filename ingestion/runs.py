@@ -96,4 +96,4 @@ def watch_feed(cpo_id: str, now: datetime) -> str | None:
         health = read_health(connection, config, now)
     if reason := silence(health, config, now):
         raise SilentFeedError(reason)
-    return describe(health, config, now) if health.is_registered else None
+    return describe(health, config, now) if health.registered_at else None

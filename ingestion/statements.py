@@ -75,15 +75,17 @@ values (
 )
 on conflict (feed_key) do update set
     alive_from = case
-        when %(is_anew)s or excluded.alive_from > known.alive_until then excluded.alive_from else known.alive_from
+        when %(is_anew)s or known.alive_from is null or excluded.alive_from > known.alive_until then excluded.alive_from
+        else known.alive_from
     end,
     complete_from = case
-        when %(is_anew)s or excluded.alive_from > known.alive_until then excluded.complete_from
+        when %(is_anew)s or known.alive_from is null or excluded.alive_from > known.alive_until
+            then excluded.complete_from
         else coalesce(known.complete_from, excluded.complete_from)
     end,
     alive_until = greatest(known.alive_until, excluded.alive_until),
     last_contact_at = greatest(known.last_contact_at, excluded.last_contact_at)
-where excluded.alive_from >= known.alive_from
+where known.alive_from is null or excluded.alive_from >= known.alive_from
 """
 
 STORE_REJECTED = """

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from ingestion.batch import Written
 from ingestion.collector import Clock, SystemClock
 from ingestion.config import CpoConfig, StreamSettings
 from ingestion.feeds import Stream, open_stream
@@ -22,7 +23,7 @@ from ingestion.stream.listener import TICK, Broke, Connected, Event, Heard, List
 from ingestion.stream.mark import Mark, written_before
 from ingestion.stream.pace import BATCH_MESSAGES, Pace
 from ingestion.times import FUTURE_SKEW
-from ingestion.writer import Writer, Written
+from ingestion.writer import Writer
 from warehouse.connection import Role, connect
 from warehouse.strict_yaml import ConfigError
 

@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 import psycopg
 
+from ingestion.batch import Batch
 from ingestion.config import CpoConfig, OcpiPushFeed
 from ingestion.model import Message, reference
-from ingestion.writer import Batch, Writer
+from ingestion.writer import Writer
 from warehouse.connection import Role, WarehouseNotFoundError, connect
 
 LOG = logging.getLogger("ingestion.receiver")

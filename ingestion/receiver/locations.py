@@ -17,12 +17,13 @@ from functools import cached_property
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from ingestion.batch import Batch
 from ingestion.config import OcpiPushFeed
 from ingestion.model import Message, Rejected, Told, reference
 from ingestion.ocpi.translate import translate_locations
 from ingestion.receiver.commit import Documents, Place, place_of
 from ingestion.values import parse_timestamp
-from ingestion.writer import Batch, Writer
+from ingestion.writer import Writer
 
 Object = dict[str, Any]
 

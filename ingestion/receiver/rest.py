@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from ingestion.batch import Batch
 from ingestion.config import CpoConfig, RestPushFeed
 from ingestion.model import Asset, Message, Poll, Rejected, Told, reference
 from ingestion.receiver.commit import Committer, Documents, Place, UnavailableError
@@ -36,7 +37,7 @@ from ingestion.receiver.web import (
 from ingestion.records import ASSET_COLUMNS, asset_of, start_of_day
 from ingestion.times import FUTURE_SKEW, is_time_zone
 from ingestion.values import parse_timestamp
-from ingestion.writer import Batch, Writer
+from ingestion.writer import Writer
 
 MAX_RECORDS = 10_000
 """Records of one batch."""

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from ingestion import runs
+from ingestion.batch import Written
 from ingestion.collector import SystemClock, Totals, collect, next_on_grid
 from ingestion.config import CpoConfig
 from ingestion.feeds import open_polled
 from ingestion.model import FeedError, Poll, Rejected
 from ingestion.runs import NotPolledError, collect_window, import_waiting_files, window_end
-from ingestion.writer import Writer, Written
+from ingestion.writer import Writer
 from tests.feeds import at, changes_of, history_config, poll, polled_config
 from warehouse.connection import Role, connect
 from warehouse.strict_yaml import ConfigError

@@ -19,12 +19,13 @@ from tests.feeds import asset, history_config, poll, polled_config
 from warehouse.connection import Role, connect
 
 NOW = datetime(2026, 10, 3, 12, tzinfo=UTC)
+LONG_AGO = NOW - timedelta(days=90)
 CONFIG = polled_config("wattle")
 
 
 def heard(minutes: float, **more: Any) -> FeedHealth:
     """A feed whose last contact was so many minutes ago."""
-    return FeedHealth("wattle", is_registered=True, last_contact_at=NOW - timedelta(minutes=minutes), **more)
+    return FeedHealth("wattle", LONG_AGO, last_contact_at=NOW - timedelta(minutes=minutes), **more)
 
 
 @pytest.mark.parametrize(
@@ -34,8 +35,9 @@ def heard(minutes: float, **more: Any) -> FeedHealth:
         (heard(15.1), CONFIG, True),
         (heard(59), polled_config("wattle", alert_after_minutes=60), False),
         (heard(61), polled_config("wattle", alert_after_minutes=60), True),
-        (FeedHealth("wattle", is_registered=True), CONFIG, True),
-        (FeedHealth("wattle", is_registered=False), CONFIG, False),
+        (FeedHealth("wattle", LONG_AGO), CONFIG, True),
+        (FeedHealth("wattle", NOW - timedelta(minutes=15)), CONFIG, False),
+        (FeedHealth("wattle", None), CONFIG, False),
         (heard(600), history_config("wattle"), False),
         (heard(600), polled_config("wattle", ended_at="2026-10-03T11:59:00+00:00"), False),
         (heard(600), polled_config("wattle", ended_at="2026-10-03T12:01:00+00:00"), True),
@@ -73,9 +75,14 @@ def test_every_alert_has_a_heading_in_the_runbook() -> None:
 @pytest.mark.usefixtures("warehouse")
 def test_how_a_feed_stands_is_read_from_what_was_stored() -> None:
     with connect(Role.INGEST) as connection:
-        assert read_health(connection, CONFIG, NOW) == FeedHealth("wattle", is_registered=False)
+        assert read_health(connection, CONFIG, NOW) == FeedHealth("wattle", None)
         writer = Writer(connection, CONFIG)
-        assert read_health(connection, CONFIG, NOW) == FeedHealth("wattle", is_registered=True)
+        registered_at = read_health(connection, CONFIG, NOW).registered_at
+        assert read_health(connection, CONFIG, NOW) == FeedHealth("wattle", registered_at)
+        assert registered_at is not None
+        # That a full list is wanted is no contact.
+        writer.ask_for_full_list(NOW)
+        assert read_health(connection, CONFIG, NOW) == FeedHealth("wattle", registered_at)
         first = NOW - timedelta(minutes=9)
         writer.write_poll(poll({"A": "AVAILABLE", "B": "CHARGING"}), first, first)
         second = first + timedelta(minutes=1)
@@ -83,7 +90,7 @@ def test_how_a_feed_stands_is_read_from_what_was_stored() -> None:
         writer.write_poll(poll({"A": "Odd"}, assets=(asset("A"),), rejected=(bad,)), second, second)
         writer.write_failure(NOW - timedelta(minutes=1), NOW, "answered 500")
         assert read_health(connection, CONFIG, NOW) == FeedHealth(
-            "wattle", True, second, NOW - timedelta(minutes=1), "answered 500", 1, ("odd",), 1
+            "wattle", registered_at, second, NOW - timedelta(minutes=1), "answered 500", 1, ("odd",), 1
         )
         # Handed over in files, a contact is no sign of life for the collector: it is looked up.
         other = history_config("tidewater")

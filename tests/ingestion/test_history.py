@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from ingestion.batch import Written
 from ingestion.config import CpoConfig
 from ingestion.handover import import_waiting
 from ingestion.history import ASSET_COLUMNS, Imported, import_history
 from ingestion.tables import HistoryFileError
-from ingestion.writer import Written
 from tests.feeds import changes_of, count, history_config, polled_config, whole_raw
 from warehouse.connection import Role, connect
 

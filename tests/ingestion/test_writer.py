@@ -15,9 +15,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from ingestion.batch import Batch, Written
 from ingestion.model import PAYLOAD_LIMIT, Contact, Outcome, Poll, Rejected, reference
 from ingestion.told import Change
-from ingestion.writer import Batch, Writer, Written, register_feed
+from ingestion.writer import Writer, register_feed
 from tests.feeds import asset, at, changes_of, count, poll, polled_config, whole_raw
 from warehouse.connection import Role, connect
 

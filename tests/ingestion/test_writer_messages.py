@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingestion.batch import Written
 from ingestion.model import Message, Outcome, Poll, Told
 from ingestion.told import RETOLD_KEPT, Change, Life, Retold, changes_among
-from ingestion.writer import Writer, Written
+from ingestion.writer import Writer
 from tests.feeds import asset, at, changes_of, count, history_config, poll, polled_config, pushed_config
 from warehouse.connection import Role, connect
 

@@ -15,12 +15,13 @@ import httpx
 import psycopg
 import pytest
 
+from ingestion.batch import Batch
 from ingestion.config import load_cpo
 from ingestion.model import Message, Told
 from ingestion.receiver import commit
 from ingestion.receiver.app import Receiver
 from ingestion.receiver.commit import Committer, Documents, Place, UnavailableError
-from ingestion.writer import Batch, Writer
+from ingestion.writer import Writer
 from stack.postgres import EmbeddedPostgres
 from tests.benchmarks.push import Load, fill, lost, send
 from tests.feeds import asset, poll

@@ -23,13 +23,17 @@ create index on raw.feed_contact (feed_key, contact_from) where outcome = 'compl
 """
 
 TABLES = """
+alter table raw.feed add column registered_at timestamptz not null default now();
+comment on column raw.feed.registered_at is 'When something first collected from the feed, or first called for it.';
+
 create table raw.feed_life (
     feed_key smallint primary key references raw.feed,
-    alive_from timestamptz not null,
+    alive_from timestamptz,
     complete_from timestamptz,
-    alive_until timestamptz not null,
-    last_contact_at timestamptz not null,
-    reconcile_wanted_at timestamptz
+    alive_until timestamptz,
+    last_contact_at timestamptz,
+    reconcile_wanted_at timestamptz,
+    check ((alive_from is null) = (alive_until is null) and (alive_from is null) = (last_contact_at is null))
 );
 comment on table raw.feed_life is 'The present island of contact of each feed: the collector''s memory. It decides only whether a word that is told again is stored again.';
 comment on column raw.feed_life.reconcile_wanted_at is 'When somebody last asked for a full list: a receiver that was away, a sender that registered anew.';
