@@ -22,6 +22,10 @@ RETRY = timedelta(seconds=60)
 """How soon a full list that is due is asked for again after it could not be read."""
 
 
+JUST_NOW = timedelta(seconds=1)
+"""How long after a time of the grid a poll still counts as made at it."""
+
+
 class Clock(Protocol):
     """The time, and waiting for it."""
 
@@ -90,8 +94,8 @@ def collect(
         with connect(Role.INGEST) as connection:
             writer = Writer(connection, config)
             is_pushed = isinstance(config.feed, OcpiPushFeed)
-            for _ in _reconciliations(writer, clock, step, end) if is_pushed else _turns(clock, step, end):
-                _poll_once(config, writer, feed, clock, totals, report)
+            for asked_at in _reconciliations(writer, clock, step, end) if is_pushed else _turns(clock, step, end):
+                _poll_once(config, writer, feed, asked_at, clock, totals, report)
             return totals
     finally:
         feed.close()
@@ -103,15 +107,21 @@ def next_on_grid(now: datetime, step: timedelta) -> datetime:
     return epoch + ((now - epoch) // step + 1) * step
 
 
-def _turns(clock: Clock, step: timedelta, end: datetime) -> Iterator[None]:
-    """Now, and then each time on the grid until the window ends."""
-    yield
+def _turns(clock: Clock, step: timedelta, end: datetime) -> Iterator[datetime]:
+    """Now, and then each time on the grid until the window ends; gives the time that the poll is of."""
+    yield _on_time(clock.now(), step)
     while (following := next_on_grid(clock.now(), step)) < end:
         clock.wait_until(following)
-        yield
+        yield _on_time(clock.now(), step)
 
 
-def _reconciliations(writer: Writer, clock: Clock, step: timedelta, end: datetime) -> Iterator[None]:
+def _on_time(now: datetime, step: timedelta) -> datetime:
+    """The grid's time, if it has just passed: windows that overlap then ask at the very same time, and what both learn is one thing."""
+    planned = next_on_grid(now, step) - step
+    return planned if now - planned <= JUST_NOW else now
+
+
+def _reconciliations(writer: Writer, clock: Clock, step: timedelta, end: datetime) -> Iterator[datetime]:
     """Each time when a full list is due or wanted, until the window ends."""
     tried_at: datetime | None = None
     while True:
@@ -121,7 +131,7 @@ def _reconciliations(writer: Writer, clock: Clock, step: timedelta, end: datetim
         has_just_failed = tried_at is not None and now - tried_at < RETRY and (last is None or last < tried_at)
         if is_due and not has_just_failed:
             tried_at = now
-            yield
+            yield now
         elif now >= end:
             return
         else:
@@ -154,12 +164,12 @@ def _poll_once(
     config: CpoConfig,
     writer: Writer,
     feed: PolledFeed,
+    asked_at: datetime,
     clock: Clock,
     totals: Totals,
     report: Callable[[str], None],
 ) -> None:
     """Ask once and store the answer, or that there was none."""
-    asked_at = clock.now()
     try:
         poll = _ask(config, writer, feed, asked_at)
         written = writer.write_poll(poll, asked_at, clock.now())

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -226,6 +226,14 @@ def per_evse(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found[row.evse_ref].append(row)
     return dict(found)
+
+
+def unlike(rows: list[Row], expected: list[Row]) -> list[str]:
+    """How what is stored differs from what is expected, in lines."""
+    found, wanted = Counter(rows), Counter(expected)
+    lines = [(row.at, f"lost: {row.at:%H:%M:%S.%f} {row.evse_ref} {row.word}") for row in (wanted - found).elements()]
+    lines += [(row.at, f"more: {row.at:%H:%M:%S.%f} {row.evse_ref} {row.word}") for row in (found - wanted).elements()]
+    return [line for _, line in sorted(lines)]
 
 
 def seen_by_polls(source: Source, polls: list[Poll], rows: list[Row]) -> list[Row]:
