@@ -101,10 +101,14 @@ def open_polled(config: CpoConfig, find_secret: FindSecret = secret) -> PolledFe
 def _ocpi_access(config: CpoConfig, feed: OcpiFeed, find_secret: FindSecret) -> tuple[str, str]:
     """Versions URL and token: of the registration if there is one, else of the CPO's file."""
     from ingestion.access import partner_of
-    from warehouse.connection import Role, connect
+    from warehouse.connection import Role, WarehouseNotFoundError, connect
 
-    with connect(Role.INGEST) as connection:
-        partner = partner_of(connection, config.cpo_id, find_secret)
+    try:
+        with connect(Role.INGEST) as connection:
+            partner = partner_of(connection, config.cpo_id, find_secret)
+    except WarehouseNotFoundError:
+        # A feed may be tried before there is a warehouse; nobody has registered there.
+        partner = None
     if partner is not None:
         return partner.versions_url, partner.token
     if feed.token_secret is None:

@@ -34,7 +34,7 @@ def test_the_documented_example_is_a_good_file(tmp_path: Path, cpo_id: str) -> N
     [("(`websocket`)", (WebSocketFeed,)), ("(`sse`)", (WebSocketFeed, SseFeed)), ("(`file_drop`)", (FileDropFeed,))],
 )
 def test_every_key_is_documented_and_none_that_is_not(heading: str, kinds: tuple[type[BaseModel], ...]) -> None:
-    general = DOCS[: DOCS.index("For `ocpi_pull`")]
+    general = DOCS[: DOCS.index("For OCPI,")]
     own = "".join(
         section for section in re.split(r"(?m)^## ", DOCS) if any(f"(`{kind_of(kind)}`)" in section for kind in kinds)
     )
