@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
-from ingestion.mapping import Expression, Mapping, StatusMapping
+from ingestion.mapping_settings import Expression, Mapping, StatusMapping
 from ingestion.rest.auth import Auth, NoAuth
 from ingestion.rest.paging import NoPaging, Paging
 from ingestion.settings import FeedSettings, Identifier, Seconds, SecretName, StatusProfile, Strict

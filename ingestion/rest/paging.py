@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ingestion.mapping import Expression
+from ingestion.mapping_settings import Expression
 from ingestion.settings import Strict
 
 Count = Annotated[int, Field(strict=True, ge=0)]

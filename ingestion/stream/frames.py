@@ -8,15 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from ingestion.config import StreamSettings
-from ingestion.mapping import (
-    Expression,
-    Mapping,
-    Statuses,
-    StatusMapping,
-    search,
-    translate_records,
-    translate_status_records,
-)
+from ingestion.mapping import Statuses, search, translate_records, translate_status_records
+from ingestion.mapping_settings import Expression, Mapping, StatusMapping
 from ingestion.model import Rejected, Told, Translated, reference
 from ingestion.stream.mark import fingerprint
 from ingestion.values import parse_json

@@ -16,10 +16,8 @@ from pydantic import ValidationError
 
 from ingestion.config import CpoConfig
 from ingestion.mapping import (
-    Mapping,
     NoListError,
     Statuses,
-    StatusMapping,
     join,
     records,
     refs_by_id,
@@ -28,6 +26,7 @@ from ingestion.mapping import (
     translate,
     translate_statuses,
 )
+from ingestion.mapping_settings import Mapping, StatusMapping
 from ingestion.model import Asset, Rejected, Translated
 from ingestion.settings import FeedSettings
 from ingestion.values import parse_json
