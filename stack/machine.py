@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from ingestion.config import cpo_ids
 from stack.databases import AIRFLOW
 from stack.files import locked, read_json, secret_file, write_private
 from stack.postgres import HOST, EmbeddedPostgres, free_port, port_is_free
@@ -94,7 +95,9 @@ def place_here(
     """Describe this machine; optional variables come from ``options`` or else from the environment."""
     api_port = port_for("AIRFLOW_PORT")
     receiver_port = port_for("RECEIVER_PORT")
-    inherited = {name: os.environ[name] for name in OPTIONAL if os.environ.get(name)}
+    chosen = {name: os.environ[name] for name in OPTIONAL if os.environ.get(name)} | dict(options or {})
+    folder = chosen.get("CPO_CONFIG_DIR")
+    cpo_count = len(cpo_ids(Path(folder) if folder else None))
     return Place(
         python=sys.executable,
         checkout=REPOSITORY,
@@ -110,7 +113,9 @@ def place_here(
         api_port=api_port,
         public_api_url=f"http://{HOST}:{api_port}",
         dags_are_paused=dags_are_paused,
-        options={**inherited, **(options or {})},
+        options=chosen,
+        # A CPO holds a slot all the time, and two while one window hands over to the next.
+        slots=2 * cpo_count + 6,
         simulator_arguments=simulator_arguments,
         tokens=(*SIMULATOR_TOKENS, *more_tokens),
     )

@@ -52,6 +52,8 @@ class Place:
     api_port: int
     public_api_url: str
     """The address at which a browser finds Airflow."""
+    slots: int = 24
+    """Tasks that may run at once; each is a worker that is there from the start."""
     dags_are_paused: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     """Values of ``OPTIONAL`` variables."""
@@ -115,8 +117,7 @@ def airflow_environment(place: Place) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{place.api_url}/execution/",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        # Each CPO holds a slot all the time, and two while one window hands over to the next; workers start when they are needed.
-        "AIRFLOW__CORE__PARALLELISM": "64",
+        "AIRFLOW__CORE__PARALLELISM": str(place.slots),
         # No login: whoever reaches the port is admin, and it is bound to the loopback address only.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
