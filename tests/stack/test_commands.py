@@ -234,12 +234,13 @@ def test_up_runs_a_task_through_airflow_survives_a_killed_scheduler_and_leaves_n
         until(lambda: has_said("everything is up"), 180)
         run_dir = machine.var / "run"
         leaders = {
-            name: recorded_pid(name, run_dir) for name in ("simulator", "api-server", "scheduler", "dag-processor")
+            name: recorded_pid(name, run_dir)
+            for name in ("simulator", "receiver", "api-server", "scheduler", "dag-processor")
         }
         assert None not in leaders.values()
         secrets = machine.var / "secrets"
         values = [path.read_text(encoding="utf-8") for path in secrets.iterdir() if not path.name.startswith(".")]
-        assert len(values) == 5
+        assert len(values) == 6
         for pid in leaders.values():
             command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
             assert [value for value in values if value in command] == []
