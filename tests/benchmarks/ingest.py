@@ -23,7 +23,6 @@ from typing import Any
 import psycopg
 
 from ingestion.config import CpoConfig
-from ingestion.http import HttpTransport
 from ingestion.ocpi.pull import OcpiPull
 from ingestion.writer import Writer
 from stack.databases import ensure_warehouse
@@ -140,7 +139,7 @@ def one_large_feed(evse_count: int) -> bool:
     with cpo([evse_count]) as (urls, size, change), connect(Role.INGEST) as connection:
         print(f"one feed of {evse_count} EVSEs, {size / 1e6:.1f} MB")
         config = pull_config(urls[0])
-        feed, writer = OcpiPull(config, "token", HttpTransport()), Writer(connection, config)
+        feed, writer = OcpiPull(config, config.feed.versions_url, "token"), Writer(connection, config)
         for name, share, bound in (
             ("first", 0.0, None), ("unchanged", 0.0, 0.05), ("1 % changed", 0.01, 1.5), ("unchanged", 0.0, 0.05),
             ("all changed", 1.0, 1.5), ("unchanged", 0.0, 0.05),
@@ -165,7 +164,7 @@ def many_small_feeds(feed_count: int, evse_count: int, minutes: int) -> bool:
     with cpo([evse_count] * feed_count) as (urls, _, change):
         configs = [named(pull_config(url), f"feed_{number}") for number, url in enumerate(urls)]
         connections = [connect(Role.INGEST) for _ in configs]
-        feeds = [OcpiPull(config, "token", HttpTransport()) for config in configs]
+        feeds = [OcpiPull(config, config.feed.versions_url, "token") for config in configs]
         writers = [Writer(connection, config) for connection, config in zip(connections, configs, strict=True)]
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(poll_once, feeds, writers))
