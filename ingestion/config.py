@@ -127,6 +127,8 @@ class _Stream(FeedSettings):
     """Instead: a list to be asked for after connecting."""
     max_shrink_ratio: Ratio = 0.5
     """A snapshot that lost more than this share of the EVSEs present until now is not believed."""
+    descriptions: Request | None = None
+    """A list that describes the EVSEs and tells no status, read by ``mapping``: asked for after connecting, and when an unknown EVSE is told."""
     quiet_seconds: Seconds = 60
     """Without any sign of life for this long the connection counts as broken."""
 
@@ -138,6 +140,11 @@ class _Stream(FeedSettings):
             raise ValueError("name snapshot_when or snapshot, not both")
         if self.snapshot is not None and (self.mapping is None or self.mapping.evse.status is None):
             raise ValueError("snapshot is read by mapping, which must say where the status stands")
+        if self.descriptions is not None:
+            if self.mapping is None or self.messages is None:
+                raise ValueError("descriptions are read by mapping, and statuses by messages: name both")
+            if self.mapping.evse.status is not None:
+                raise ValueError("descriptions tell no status: a list with statuses is a snapshot")
         return self
 
 

@@ -29,16 +29,18 @@ FindSecret = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Stream:
-    """What it takes to listen to a feed. ``snapshot`` asks for a list of every EVSE, where the feed has one; it raises ``FeedError``."""
+    """What it takes to listen to a feed. ``snapshot`` asks for a list of every EVSE, ``describe`` for what they are, where the feed has such
+    lists; both raise ``FeedError``."""
 
     feed: StreamFeed
     snapshot: Callable[[], Poll] | None = None
-    close_snapshot: Callable[[], None] = lambda: None
+    describe: Callable[[], Translated] | None = None
+    close_list: Callable[[], None] = lambda: None
 
     def close(self) -> None:
         """Give back connections."""
         self.feed.close()
-        self.close_snapshot()
+        self.close_list()
 
 
 def open_stream(config: CpoConfig, now: Callable[[], datetime], pace: Pace, find_secret: FindSecret = secret) -> Stream:
@@ -59,6 +61,12 @@ def open_stream(config: CpoConfig, now: Callable[[], datetime], pace: Pace, find
         from ingestion.stream.sse import SseStream
 
         feed = SseStream(config.feed, credentials, transport, now, pace)
+    if config.feed.descriptions is not None:
+        from ingestion.rest.pull import Descriptions
+
+        assert config.feed.mapping is not None
+        described = Descriptions(config.feed, config.feed.descriptions, config.feed.mapping, find_secret)
+        return Stream(feed, describe=described.read, close_list=described.close)
     if config.feed.snapshot is None:
         return Stream(feed)
     listing = open_polled(_as_polled(config, config.feed, config.feed.snapshot), find_secret)
@@ -67,7 +75,7 @@ def open_stream(config: CpoConfig, now: Callable[[], datetime], pace: Pace, find
         listing.forget()
         return listing.poll()
 
-    return Stream(feed, snapshot, listing.close)
+    return Stream(feed, snapshot, close_list=listing.close)
 
 
 def _as_polled(config: CpoConfig, feed: StreamSettings, request: Request) -> CpoConfig:

@@ -122,6 +122,9 @@ class _Collector:
         self._not_before: datetime | None = None
         """What is written from here on was received after what was written before: clocks and threads differ by milliseconds."""
         self._known: dict[str, set[str]] = {}
+        self._described_at: datetime | None = None
+        """When it was last asked what the EVSEs are."""
+        self._again = timedelta(seconds=pace.snapshot_again_seconds)
         self._is_connected = False
         self._stretch_from = clock.now()
         self._list_at: datetime | None = None
@@ -267,6 +270,10 @@ class _Collector:
     def _write_messages(self, entries: list[_Entry]) -> None:
         if not entries:
             return
+        if self._stream.describe is not None and any(
+            resolve(said.statuses, self._known)[1] for entry in entries for said in entry.said
+        ):
+            self._describe()
         assert self._mark is not None
         self.totals.messages += len(entries)
         mark = self._mark
@@ -351,6 +358,7 @@ class _Collector:
         self._stretch_from = at
         if at > covered and not connected.resumed:
             self._gap = (covered, at)
+        self._describe()
         if self._stream.snapshot is not None:
             self._list_due = at
             if not self._known:
@@ -360,6 +368,27 @@ class _Collector:
             self._list_due = at + timedelta(seconds=self._pace.snapshot_seconds)
         elif self._gap is not None:
             self._lose()
+
+    def _describe(self) -> None:
+        """Ask what the EVSEs are, if there is a list of it and it was not asked for just now."""
+        asked_at = self._clock.now()
+        if self._stream.describe is None or (
+            self._described_at is not None and asked_at < self._described_at + self._again
+        ):
+            return
+        self._described_at = asked_at
+        try:
+            described = self._stream.describe()
+        except FeedError as error:
+            self.totals.written += self._writer.write_failure(asked_at, self._clock.now(), str(error))
+            self._report(f"{asked_at:%H:%M:%S} no descriptions: {error}")
+            return
+        message = Message(self._reader.source, assets=described.assets, rejected=described.rejected)
+        written = self._writer.write_messages([(message, asked_at)], is_contact=False)
+        self.totals.written += written
+        self._known = self._writer.evses_by_id()
+        if written.assets or written.quarantined:
+            self._report(f"{asked_at:%H:%M:%S} {described.evse_count} EVSEs described: {written}")
 
     def _break(self, broke: Broke) -> None:
         self.totals.breaks += 1

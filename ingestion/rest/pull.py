@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from ingestion.config import CpoConfig, Request, RestPullFeed
+from ingestion.config import CpoConfig, Request, RestPullFeed, StreamSettings
 from ingestion.http import Answer, HttpTransport, shown_url
 from ingestion.mapping import (
     NoListError,
@@ -21,6 +21,7 @@ from ingestion.mapping import (
     translate_records,
     translate_status_records,
 )
+from ingestion.mapping_settings import Mapping
 from ingestion.model import FeedError, Poll, Translated, reference
 from ingestion.paging import Key, Listing, Page, Repeat, numbered, read_passes
 from ingestion.rest.credentials import Credentials
@@ -155,6 +156,31 @@ class RestPull:
 
     def _translate(self, listing: Listing) -> Translated:
         return translate_records(self._assets.objects(listing), self._feed.mapping, self._feed, self._assets.source)
+
+
+class Descriptions:
+    """A list that describes EVSEs whose statuses come another way."""
+
+    def __init__(
+        self, feed: StreamSettings, request: Request, mapping: Mapping, find_secret: Callable[[str], str]
+    ) -> None:
+        """Raises ``ConfigError`` when the secret is not there."""
+        self._feed, self._mapping = feed, mapping
+        self._transport = HttpTransport()
+        client = RestClient(self._transport, Credentials(feed.auth, find_secret, self._transport))
+        self._list = PulledList(client, request, mapping.sites, describe_key(mapping))
+
+    def read(self) -> Translated:
+        """Ask for the whole list. Raises ``FeedError`` for anything short of it, and for one without any EVSE."""
+        listing = self._list.read()
+        described = translate_records(self._list.objects(listing), self._mapping, self._feed, self._list.source)
+        if not described.evse_count:
+            raise FeedError(f"{self._list.where}: no EVSE is described")
+        return described
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._transport.close()
 
 
 class RestClient:

@@ -71,7 +71,9 @@ class FrameReader:
         described, statuses = Translated(), Statuses(self.source)
         try:
             is_list = self._feed.snapshot_when is not None and bool(search(self._feed.snapshot_when, document))
-            mapping, messages = self._feed.mapping, self._feed.messages
+            messages = self._feed.messages
+            # Where a list describes the EVSEs, the mapping is of that list.
+            mapping = self._feed.mapping if self._feed.descriptions is None else None
             if mapping is not None and (sites := _sites(document, mapping)):
                 described = translate_records(sites, mapping, self._feed, self.source)
             if messages is not None and not (described.evse_count and mapping and mapping.evse.status):

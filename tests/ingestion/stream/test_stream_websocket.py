@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,8 +32,10 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection
 
+from ingestion.config import CpoConfig
 from ingestion.model import FeedError, Poll, reference
 from tests.feeds import asset, changes_of, count
+from tests.ingestion.ocpi.scripted_server import Reply, ScriptedServer
 from tests.waiting import until
 from warehouse.connection import Role, connect
 
@@ -536,3 +539,84 @@ def test_a_message_beyond_the_bound_breaks_the_connection_and_nothing_else(
     running.result()
     assert words_of(connection, "too_long") == {"a": ["CHARGING"]}
     assert any("given up with 1009" in line for line in running.said)
+
+
+# Described by a list of their own
+
+
+def described_config(cpo_id: str, hub: Hub, lists: ScriptedServer) -> CpoConfig:
+    return stream_config(
+        cpo_id,
+        hub.url,
+        descriptions={"url": f"{lists.url}/evses"},
+        mapping={"site": {"site_id": "site", "time_zone": "zone"}, "evse": {"evse_id": "id"}},
+    )
+
+
+def evses_list(*evse_ids: str) -> Reply:
+    rows = [{"id": evse_id, "site": "S1", "zone": "Australia/Perth"} for evse_id in evse_ids]
+    return Reply(json.dumps(rows).encode(), headers={"Content-Type": "application/json"})
+
+
+def test_a_list_describes_what_messages_tell_of(connection: psycopg.Connection, server: Hub) -> None:
+    with ScriptedServer() as lists:
+        lists.routes["/evses"] = lambda _: evses_list("a")
+        running = Listening(described_config("listed", server, lists), 2.0)
+        until(lambda: len(lists.requests) == len(server.connections) == 1)
+        server.tell(status("a", "CHARGING"))
+        until(lambda: words_of(connection, "listed") == {"a": ["CHARGING"]})
+        # A new one: the list is asked for before the message is stored, if it was not asked for just now.
+        lists.routes["/evses"] = lambda _: evses_list("a", "b")
+        began = time.monotonic()
+        until(lambda: time.monotonic() - began > QUICK.snapshot_again_seconds)
+        server.tell(status("b", "BLOCKED"), status("a", "AVAILABLE"))
+        totals = running.result()
+    assert words_of(connection, "listed") == {"a": ["CHARGING", "AVAILABLE"], "b": ["BLOCKED"]}
+    assert (totals.written.assets, totals.lists, totals.lost_stretches) == (2, 0, 0)
+    assert quarantined(connection, "listed") == []
+
+
+def test_a_list_of_descriptions_makes_up_for_no_gap(connection: psycopg.Connection, server: Hub) -> None:
+    with ScriptedServer() as lists:
+        lists.routes["/evses"] = lambda _: evses_list("a")
+        running = Listening(described_config("listed_gap", server, lists), 2.0)
+        until(lambda: len(lists.requests) == len(server.connections) == 1)
+        server.tell(status("a", "CHARGING"))
+        until(lambda: words_of(connection, "listed_gap") == {"a": ["CHARGING"]})
+        server.close_all()
+        totals = running.result()
+    assert (totals.connections, totals.breaks, totals.lost_stretches) == (2, 1, 1)
+
+
+def test_without_the_list_messages_go_on(connection: psycopg.Connection, server: Hub) -> None:
+    with ScriptedServer() as lists:
+        lists.routes["/evses"] = lambda _: Reply(b"[]", headers={"Content-Type": "application/json"})
+        config = described_config("no_list", server, lists)
+        describe(config, ["a"])
+        running = Listening(config, 1.0)
+        until(lambda: len(lists.requests) == len(server.connections) == 1)
+        server.tell(status("a", "CHARGING"))
+        running.result()
+    assert words_of(connection, "no_list") == {"a": ["CHARGING"]}
+    failed = connection.execute(
+        "select distinct split_part(detail, ': ', 2) from raw.feed_contact inner join raw.feed using (feed_key)"
+        " where cpo_id = 'no_list' and outcome = 'failed'"
+    ).fetchall()
+    assert failed == [("no EVSE is described",)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mapping": None}, "name both"),
+        ({"messages": None}, "name both"),
+        ({"mapping": {"site": {"site_id": "site"}, "evse": {"evse_id": "id", "status": "s"}}}, "is a snapshot"),
+    ],
+)
+def test_descriptions_need_a_mapping_without_status_and_messages(change: dict[str, object], said: str) -> None:
+    settings = {
+        "descriptions": {"url": "http://localhost/evses"},
+        "mapping": {"site": {"site_id": "site"}, "evse": {"evse_id": "id"}},
+    }
+    with pytest.raises(ValueError, match=said):
+        stream_config("wrong", "ws://localhost", **{**settings, **change})
