@@ -561,28 +561,28 @@ def evses_list(*evse_ids: str) -> Reply:
 def test_a_list_describes_what_messages_tell_of(connection: psycopg.Connection, server: Hub) -> None:
     with ScriptedServer() as lists:
         lists.routes["/evses"] = lambda _: evses_list("a")
-        running = Listening(described_config("listed", server, lists), 2.0)
+        running = Listening(described_config("told_apart", server, lists), 2.0)
         until(lambda: len(lists.requests) == len(server.connections) == 1)
         server.tell(status("a", "CHARGING"))
-        until(lambda: words_of(connection, "listed") == {"a": ["CHARGING"]})
+        until(lambda: words_of(connection, "told_apart") == {"a": ["CHARGING"]})
         # A new one: the list is asked for before the message is stored, if it was not asked for just now.
         lists.routes["/evses"] = lambda _: evses_list("a", "b")
         began = time.monotonic()
         until(lambda: time.monotonic() - began > QUICK.snapshot_again_seconds)
         server.tell(status("b", "BLOCKED"), status("a", "AVAILABLE"))
         totals = running.result()
-    assert words_of(connection, "listed") == {"a": ["CHARGING", "AVAILABLE"], "b": ["BLOCKED"]}
+    assert words_of(connection, "told_apart") == {"a": ["CHARGING", "AVAILABLE"], "b": ["BLOCKED"]}
     assert (totals.written.assets, totals.lists, totals.lost_stretches) == (2, 0, 0)
-    assert quarantined(connection, "listed") == []
+    assert quarantined(connection, "told_apart") == []
 
 
 def test_a_list_of_descriptions_makes_up_for_no_gap(connection: psycopg.Connection, server: Hub) -> None:
     with ScriptedServer() as lists:
         lists.routes["/evses"] = lambda _: evses_list("a")
-        running = Listening(described_config("listed_gap", server, lists), 2.0)
+        running = Listening(described_config("told_apart_gap", server, lists), 2.0)
         until(lambda: len(lists.requests) == len(server.connections) == 1)
         server.tell(status("a", "CHARGING"))
-        until(lambda: words_of(connection, "listed_gap") == {"a": ["CHARGING"]})
+        until(lambda: words_of(connection, "told_apart_gap") == {"a": ["CHARGING"]})
         server.close_all()
         totals = running.result()
     assert (totals.connections, totals.breaks, totals.lost_stretches) == (2, 1, 1)
@@ -591,16 +591,16 @@ def test_a_list_of_descriptions_makes_up_for_no_gap(connection: psycopg.Connecti
 def test_without_the_list_messages_go_on(connection: psycopg.Connection, server: Hub) -> None:
     with ScriptedServer() as lists:
         lists.routes["/evses"] = lambda _: Reply(b"[]", headers={"Content-Type": "application/json"})
-        config = described_config("no_list", server, lists)
+        config = described_config("told_apart_empty", server, lists)
         describe(config, ["a"])
         running = Listening(config, 1.0)
         until(lambda: len(lists.requests) == len(server.connections) == 1)
         server.tell(status("a", "CHARGING"))
         running.result()
-    assert words_of(connection, "no_list") == {"a": ["CHARGING"]}
+    assert words_of(connection, "told_apart_empty") == {"a": ["CHARGING"]}
     failed = connection.execute(
         "select distinct split_part(detail, ': ', 2) from raw.feed_contact inner join raw.feed using (feed_key)"
-        " where cpo_id = 'no_list' and outcome = 'failed'"
+        " where cpo_id = 'told_apart_empty' and outcome = 'failed'"
     ).fetchall()
     assert failed == [("no EVSE is described",)]
 
