@@ -31,6 +31,7 @@ from tests.ingestion.ocpi.scripted_server import OcpiScript, ScriptedServer, loc
 from warehouse.connection import Role, connect, var_dir
 
 CONTEXT = multiprocessing.get_context("spawn")
+ONE_PAGE = 10**9
 
 
 def wordy_list(evse_count: int) -> list[dict[str, Any]]:
@@ -46,9 +47,9 @@ def wordy_list(evse_count: int) -> list[dict[str, Any]]:
     return made
 
 
-def serve(pipe: Connection, evse_counts: list[int]) -> None:
+def serve(pipe: Connection, evse_counts: list[int], page_cap: int) -> None:
     """Be one CPO per count; change statuses when told to: a share of them, or none."""
-    scripts = [OcpiScript(wordy_list(count), page_cap=10**9) for count in evse_counts]
+    scripts = [OcpiScript(wordy_list(count), page_cap=page_cap) for count in evse_counts]
     with _servers(scripts) as urls:
         pipe.send((urls, len(json.dumps(scripts[0].items))))
         turn = 0
@@ -75,10 +76,10 @@ def _servers(scripts: list[OcpiScript]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def cpo(evse_counts: list[int]) -> Iterator[tuple[list[str], int, Callable[[float], None]]]:
+def cpo(evse_counts: list[int], page_cap: int = ONE_PAGE) -> Iterator[tuple[list[str], int, Callable[[float], None]]]:
     """A process that serves; gives the URLs, the bytes of the first list, and a function that changes a share of the statuses."""
     ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=serve, args=(theirs, evse_counts), daemon=True)
+    process = CONTEXT.Process(target=serve, args=(theirs, evse_counts, page_cap), daemon=True)
     process.start()
     urls, size = ours.recv()
 
@@ -133,11 +134,12 @@ def poll_once(feed: OcpiPull, writer: Writer) -> str:
     return f"{'unchanged' if poll.is_unchanged else 'changed'}: {written}"
 
 
-def one_large_feed(evse_count: int) -> bool:
+def one_large_feed(evse_count: int, page_cap: int) -> bool:
     """One poll of a large feed, changed and unchanged."""
     is_good = True
-    with cpo([evse_count]) as (urls, size, change), connect(Role.INGEST) as connection:
-        print(f"one feed of {evse_count} EVSEs, {size / 1e6:.1f} MB")
+    with cpo([evse_count], page_cap) as (urls, size, change), connect(Role.INGEST) as connection:
+        pages = "one page" if page_cap == ONE_PAGE else f"pages of {page_cap} Locations"
+        print(f"one feed of {evse_count} EVSEs, {size / 1e6:.1f} MB, {pages}")
         config = pull_config(urls[0])
         feed, writer = OcpiPull(config, config.feed.versions_url, "token"), Writer(connection, config)
         for name, share, bound in (
@@ -207,7 +209,11 @@ def main() -> int:
             ensure_warehouse(server)
             os.environ["WAREHOUSE_INGEST_URL"] = server.url("warehouse", "ingest")
             statuses = []
-            for what, arguments in (("large", (chosen.evses,)), ("small", (50, 200, chosen.minutes))):
+            for what, arguments in (
+                ("large", (chosen.evses, ONE_PAGE)),
+                ("large", (chosen.evses, 100)),
+                ("small", (50, 200, chosen.minutes)),
+            ):
                 process = CONTEXT.Process(target=_child, args=(what, arguments))
                 process.start()
                 process.join()
