@@ -280,4 +280,4 @@ def test_up_runs_a_task_through_airflow_survives_a_killed_scheduler_and_leaves_n
         up.terminate()
         up.wait(timeout=120)
     order = re.findall(r"stopping (\S+)", output.read_text(encoding="utf-8"))
-    assert order == ["scheduler", "dag-processor", "simulator", "api-server"]
+    assert order == ["scheduler", "dag-processor", "simulator", "receiver", "api-server"]

@@ -56,10 +56,9 @@ def extrawest_python() -> Path:
 def uv(*arguments: str) -> None:
     """Run the uv that built the project's environment; skip when it says that the registry cannot be reached."""
     program = shutil.which("uv") or str(var_dir() / "uv" / "bin" / "uv")
-    cache = os.environ.get("UV_CACHE_DIR") or str(var_dir() / "uv-cache")
-    done = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, env=os.environ | {"UV_CACHE_DIR": cache}, check=False
-    )
+    # As `stack/bootstrap.sh` has it: the same cache, and the certificates that the machine trusts.
+    settings = {"UV_CACHE_DIR": str(var_dir() / "uv-cache"), "UV_SYSTEM_CERTS": "true"} | os.environ
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, env=settings, check=False)
     if done.returncode and UNREACHABLE.search(done.stderr):
         pytest.skip(f"the package registry cannot be reached: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
