@@ -185,3 +185,15 @@ def test_snapshots_are_converted(folder: Path, capsys: pytest.CaptureFixture[str
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         "assets.csv.gz", "changes.csv.gz", "contact.csv.gz",
     ]  # fmt: skip
+
+
+def test_a_warehouse_that_does_not_answer_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", "postgresql://somebody:hidden@127.0.0.1:9/warehouse")
+    assert main(["quarantine"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("the warehouse does not answer: ")
+    assert "make db" in said
+    assert said.count("\n") == 1
+    assert "hidden" not in said
