@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
+
 from ingestion.config import cpo_ids, load_cpo
 from ingestion.handover import import_waiting
 from ingestion.history import import_history
@@ -117,6 +119,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(chosen)
     except (ConfigError, FeedError, HistoryFileError, WarehouseNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
+        return 2
+    except psycopg.OperationalError as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        sys.stderr.write(f"the warehouse does not answer: {said} (`make db` starts the embedded one)\n")
         return 2
 
 
