@@ -6,18 +6,22 @@ import itertools
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestion import quarantine
 from ingestion.__main__ import main
-from ingestion.config import CpoConfig
-from ingestion.model import Message, Rejected, Told, Translated, reference
+from ingestion.config import CpoConfig, OcpiPullFeed
+from ingestion.model import Message, Poll, Rejected, Told, Translated, reference
+from ingestion.ocpi.translate import translate_locations
 from ingestion.writer import Writer
 from tests.feeds import asset, at, changes_of, count, poll, polled_config
+from tests.ingestion.ocpi.scripted_server import location, pull_config
 from warehouse.connection import Role, connect
 
 _numbers = itertools.count(1)
@@ -189,3 +193,31 @@ def test_the_command_lists_explains_dismisses(
     assert main(["quarantine", "--cpo", "banksia", "--all"]) == 0
     assert "dismissed" in capsys.readouterr().out
     assert count(connection, "quarantine", "banksia", "resolution = 'dismissed'") == 1
+
+
+def test_a_record_of_a_real_list_is_replayed_from_the_command_line_once_the_settings_are_mended(
+    connection: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = pull_config("http://127.0.0.1:9").model_copy(update={"cpo_id": "wattle"})
+    assert isinstance(config.feed, OcpiPullFeed)
+    # Neither the Location nor its coordinates tell a time zone, and the file names none.
+    nowhere = location("L1", time_zone=None, coordinates={"latitude": "0", "longitude": "0"})
+    translated = translate_locations([nowhere, location("L2")], config.feed, "/locations")
+    writer = Writer(connection, config)
+    for minute in (0, 1):
+        answer = Poll(
+            bytes([minute]), assets=translated.assets, statuses=translated.statuses, rejected=translated.rejected
+        )
+        assert writer.write_poll(answer, at(minute), at(minute)) is not None
+    connection.commit()
+    settings = config.model_dump(mode="json", exclude_none=True)
+    monkeypatch.setenv("CPO_CONFIG_DIR", str(tmp_path))
+    file = tmp_path / "wattle.yml"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert main(["quarantine", "replay", "--cpo", "wattle"]) == 0
+    assert "stays: time_zone: no time zone" in capsys.readouterr().out
+    settings["feed"]["time_zone"] = "Australia/Perth"
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert main(["quarantine", "replay", "--cpo", "wattle"]) == 0
+    assert capsys.readouterr().out.endswith("wattle: 1 asset versions, 1 changes, 0 contacts, 0 quarantined\n")
+    assert changes_of(connection, "wattle") == [("l1-1", at(0), "AVAILABLE"), ("l2-1", at(0), "AVAILABLE")]
