@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -29,8 +30,11 @@ def push_config(server: ScriptedServer, cpo_id: str = "abc", **feed: Any) -> Cpo
 
 
 def test_a_full_list_of_a_feed_that_pushes_holds_every_readable_location_as_it_was_sent(
-    server: ScriptedServer,
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # No warehouse, so no registration: the token is the one of the CPO's file.
+    monkeypatch.setenv("VAR_DIR", str(tmp_path))
+    monkeypatch.delenv("WAREHOUSE_URL", raising=False)
     items = [
         location("L1", novelty={"a": [1, None]}),
         location(" L2 ", party_id="xyz", evses=[evse("1", status=None)]),
