@@ -40,7 +40,10 @@ with_state as (
         upper(described.state) as stated_state,
         described.latitude,
         described.longitude,
-        described.time_zone
+        described.time_zone,
+        null::text as lga_code,
+        null::text as lga_name,
+        null::text as lga_method
     from described
     left join postcode_ranges
         on described.postcode ~ '^\d{4}$'
