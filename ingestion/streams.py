@@ -135,11 +135,17 @@ class _Collector:
 
     def run(self, end: datetime) -> StreamTotals:
         """Wait for the turn, write until ``end``, and hand over."""
+        has_waited = False
         while not self._writer.take_turn():
+            if not has_waited:
+                self._report(f"{self._clock.now():%H:%M:%S} another collector writes: listening until it is done")
+                has_waited = True
             self._listener.wait(self._pace.turn_seconds)
             self._raise_crash()
             if self._clock.now() >= end:
                 return self.totals
+        if has_waited:
+            self._report(f"{self._clock.now():%H:%M:%S} taking over")
         self.totals.had_turn = True
         self._take_over()
         while (rest := (end - self._clock.now()).total_seconds()) > 0:

@@ -155,31 +155,37 @@ class Kinds:
         """All stored changes, in order of their time."""
         sql = """
             select observed_at, evse_ref, status_word from raw.status_change
-            inner join raw.evse using (evse_key) order by observed_at, change_key
+            inner join raw.evse using (evse_key) inner join raw.feed on feed.feed_key = evse.feed_key
+            where cpo_id = %s order by observed_at, change_key
         """
-        return [Row(*row) for row in self.query(sql)]
+        return [Row(*row) for row in self.query(sql, self.name)]
 
     def received(self) -> dict[Row, datetime]:
         """When each stored change was received."""
         sql = """
             select observed_at, evse_ref, status_word, min(received_at) from raw.status_change
-            inner join raw.evse using (evse_key) group by 1, 2, 3
+            inner join raw.evse using (evse_key) inner join raw.feed on feed.feed_key = evse.feed_key
+            where cpo_id = %s group by 1, 2, 3
         """
-        return {Row(*row): received_at for *row, received_at in self.query(sql)}
+        return {Row(*row): received_at for *row, received_at in self.query(sql, self.name)}
 
     def contacts(self, *outcomes: str) -> list[tuple[datetime, datetime]]:
         """Stored contacts of these outcomes."""
+        sql = """
+            select contact_from, contact_until from raw.feed_contact inner join raw.feed using (feed_key)
+            where cpo_id = %s and outcome = any(%s) order by 1
+        """
         try:
-            return self.query(
-                "select contact_from, contact_until from raw.feed_contact where outcome = any(%s) order by 1",
-                list(outcomes),
-            )  # type: ignore[return-value]
+            return self.query(sql, self.name, list(outcomes))  # type: ignore[return-value]
         except psycopg.errors.UndefinedTable:
             return []
 
     def polls(self) -> list[Poll]:
-        sql = "select contact_from, received_at from raw.feed_contact where outcome = 'complete' order by 1"
-        return [Poll(*row) for row in self.query(sql)]
+        sql = """
+            select contact_from, received_at from raw.feed_contact inner join raw.feed using (feed_key)
+            where cpo_id = %s and outcome = 'complete' order by 1
+        """
+        return [Poll(*row) for row in self.query(sql, self.name)]
 
     def files_taken(self) -> list[str]:
         """Names of the dropped files that were taken."""
@@ -283,11 +289,11 @@ def logged(feed: Kinds, *outcomes: str) -> list[Event]:
     return found
 
 
-def truth_until(until_: datetime, source: QuickSource = QUICK) -> list[Event]:
+def truth_until(until_: datetime, source: QuickSource = QUICK, minutes: float = 5) -> list[Event]:
     """Everything that really changed in the minutes before."""
     return [
         Event(change.at, change.evse_ref, change.word)
-        for change in source.changes(until_ - timedelta(minutes=5), until_)
+        for change in source.changes(until_ - timedelta(minutes=minutes), until_)
     ]
 
 
@@ -313,7 +319,9 @@ def said_by(poll: Poll, source: Source = QUICK) -> dict[str, set[str]]:
     return {ref: {before[ref], after[ref], words_at(source, poll.at)[ref], *FAULT_WORDS} for ref in before}
 
 
-def findings(feed: Kinds, told: list[Event], possible: list[Event], lists: Iterable[Poll] = ()) -> list[str]:
+def findings(
+    feed: Kinds, told: list[Event], possible: list[Event], lists: Iterable[Poll] = (), source: Source = QUICK
+) -> list[str]:
     """What is wrong with the rows: nothing when each of ``told`` is there exactly once, or was in force already, and everything else is ``possible`` or in a list.
 
     A word told with a time that cannot be, or without one, stands at its receipt, up to ``LATE`` later. A word may stand twice where the earlier of the two was
@@ -321,7 +329,7 @@ def findings(feed: Kinds, told: list[Event], possible: list[Event], lists: Itera
     """
     found: list[str] = []
     rows, received = feed.rows(), feed.received()
-    listed = {poll.at: said_by(poll) for poll in lists}
+    listed = {poll.at: said_by(poll, source) for poll in lists}
     stored, events, certain = per_evse(rows), per_evse_events([*told, *possible]), per_evse_events(told)
     for ref in sorted({*stored, *certain}):
         used: set[Event] = set()
