@@ -79,8 +79,7 @@ on conflict (feed_key) do update set
         else known.alive_from
     end,
     complete_from = case
-        when %(is_anew)s or known.alive_from is null or excluded.alive_from > known.alive_until
-            then excluded.complete_from
+        when %(is_anew)s or excluded.alive_from > known.alive_until then excluded.complete_from
         else coalesce(known.complete_from, excluded.complete_from)
     end,
     alive_until = greatest(known.alive_until, excluded.alive_until),

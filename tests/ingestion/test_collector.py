@@ -14,7 +14,7 @@ import yaml
 
 from ingestion import runs
 from ingestion.batch import Written
-from ingestion.collector import SystemClock, Totals, collect, next_on_grid
+from ingestion.collector import JUST_NOW, SystemClock, Totals, _on_time, collect, next_on_grid
 from ingestion.config import CpoConfig
 from ingestion.feeds import open_polled
 from ingestion.model import FeedError, Poll, Rejected
@@ -236,6 +236,27 @@ def test_the_grid_begins_at_the_epoch() -> None:
     assert next_on_grid(datetime(2026, 10, 1, 0, 0, 7, tzinfo=UTC), 7 * SECOND) == datetime.fromtimestamp(
         (int(at(0).timestamp()) + 7) // 7 * 7 + 7, UTC
     )
+
+
+def test_a_poll_within_a_second_of_the_grid_is_one_of_the_grid() -> None:
+    minute, tick = timedelta(minutes=1), timedelta(microseconds=1)
+    assert JUST_NOW == SECOND
+    for now, expected in (
+        (at(1), at(1)),
+        (at(1) + tick, at(1)),
+        (at(1) + SECOND, at(1)),
+        (at(1) + SECOND + tick, at(1) + SECOND + tick),
+        # Before the grid's time it is not made at it.
+        (at(1) - tick, at(1) - tick),
+    ):
+        assert _on_time(now, minute) == expected, now
+
+
+def test_two_windows_that_wake_a_little_apart_ask_at_one_time(connection: psycopg.Connection) -> None:
+    for late in (timedelta(milliseconds=20), timedelta(milliseconds=130)):
+        clock = SetClock(at(0) + late)
+        run(polled_config("apart"), clock, Feed(clock, [{"A": "AVAILABLE"}]), 0)
+    assert [moment for moment, *_ in contacts(connection, "apart")] == [at(0)]
 
 
 def test_the_machines_clock_waits() -> None:

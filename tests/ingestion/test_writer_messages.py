@@ -131,6 +131,22 @@ def test_a_message_may_describe_the_evse_that_it_tells_of(connection: psycopg.Co
     assert writer.write_messages([(message, at(1))]) == Written(assets=1, changes=1, contacts=1)
 
 
+def test_that_a_full_list_is_wanted_is_no_life_and_the_first_sign_begins_it(connection: psycopg.Connection) -> None:
+    life_of = """
+        select alive_from, complete_from, alive_until, last_contact_at from raw.feed_life
+        inner join raw.feed using (feed_key) where cpo_id = 'wished'
+    """
+    writer = described(connection, "wished", "A")
+    writer.ask_for_full_list(at(0))
+    assert connection.execute(life_of).fetchall() == [(None, None, None, None)]
+    # Without any life there is no gap either, after which a word would be news again.
+    told = Message("test", told=(said("A", "CHARGING", 1), said("A", "CHARGING", 2)))
+    writer.write_messages([(told, at(2))], is_contact=False)
+    assert changes_of(connection, "wished") == [("a", at(1), "CHARGING")]
+    writer.write_poll(poll({"A": "CHARGING"}), at(3), at(3))
+    assert connection.execute(life_of).fetchall() == [(at(3), at(3), at(8), at(3))]
+
+
 def test_after_a_gap_a_word_that_is_told_again_is_stored_again(connection: psycopg.Connection) -> None:
     writer = described(connection, "gap", "A", "B")
     tell(writer, 0, said("A", "AVAILABLE", 0), said("B", "AVAILABLE", 0))

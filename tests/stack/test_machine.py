@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from stack import machine
-from stack.machine import MachineError, port_for, reserve, secret_values
+from stack.machine import MachineError, place_here, port_for, reserve, secret_values
 from stack.postgres import HOST, EmbeddedPostgres, free_port
-from stack.processes import AIRFLOW_SECRETS, RECEIVER_SECRETS, SIMULATOR_TOKENS
+from stack.processes import AIRFLOW_SECRETS, RECEIVER_SECRETS, SIMULATOR_TOKENS, airflow_environment
 from warehouse.connection import REPOSITORY
 
 
@@ -76,6 +76,14 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(monkeypatch: pytest.
         monkeypatch.setenv("AIRFLOW_PORT", str(listener.getsockname()[1]))
         with pytest.raises(MachineError, match="not a free port"):
             port_for("AIRFLOW_PORT")
+
+
+@pytest.mark.parametrize(("cpo_count", "slots"), [(0, 6), (3, 12), (40, 86)])
+def test_every_cpo_has_two_slots_of_airflow_and_all_else_has_six(cpo_count: int, slots: int, tmp_path: Path) -> None:
+    for number in range(cpo_count):
+        (tmp_path / f"cpo_{number}.yml").touch()
+    place = place_here(options={"CPO_CONFIG_DIR": str(tmp_path)})
+    assert airflow_environment(place)["AIRFLOW__CORE__PARALLELISM"] == str(slots)
 
 
 def test_secrets_are_long_enough_kept_and_for_their_owner_only(own_folder: Path, postgres: EmbeddedPostgres) -> None:

@@ -105,7 +105,7 @@ numbered as (
     select
         *,
         -- Intervals that touch are one line: nothing lies between them.
-        count(*) filter (where reached is null or line_from > reached) over (
+        count(*) filter (where line_from > reached) over (
             partition by feed_key, kind
             order by line_from, line_until
             rows between unbounded preceding and current row

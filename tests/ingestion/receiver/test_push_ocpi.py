@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ingestion.config import load_cpo
+from ingestion.health import read_health, silence
 from ingestion.writer import Writer
 from tests.feeds import asset, poll
 from tests.ingestion.receiver.push_world import (
@@ -274,6 +275,22 @@ def test_an_evse_that_a_location_no_longer_lists_keeps_its_word_and_a_full_list_
     assert [row for row in words(abc.cpo_id) if row[0] == "loc1/e2"] == [("loc1/e2", T0, "AVAILABLE")]
 
 
+@pytest.mark.parametrize("evses", [{}, {"evses": []}, {"evses": None}])
+def test_a_location_that_comes_without_any_evse_takes_nothing_back(abc: Platform, evses: dict[str, object]) -> None:
+    abc.put("LOC1", location("LOC1", [evse("E1")]))
+    before, described = wanted_at(abc.cpo_id), assets(abc.cpo_id)
+    emptied = {name: value for name, value in location("LOC1", []).items() if name != "evses"} | evses
+    assert abc.put("LOC1", emptied) == (200, 1000)
+    assert [(row[0], row[1]) for row in quarantined(abc.cpo_id)] == [("AU/ABC/LOC1/E1", "evses")]
+    assert words(abc.cpo_id) == [("loc1/e1", T0, "AVAILABLE")]
+    assert assets(abc.cpo_id) == described
+    after = wanted_at(abc.cpo_id)
+    assert before is not None
+    assert after is not None
+    assert after > before
+    assert abc.look("LOC1") == emptied
+
+
 # PATCH
 
 
@@ -461,6 +478,22 @@ def test_a_new_cpo_file_is_taken_up_without_a_restart_and_a_bad_one_is_reported(
 def test_after_the_start_a_full_list_is_asked_for(receiver: ReceiverProcess) -> None:
     until(lambda: wanted_at("ocpi_99") is not None)
     assert wanted_at("rest_99") is None
+
+
+def test_a_platform_that_never_sends_is_silent_since_the_receiver_first_asked_for_its_list(
+    receiver: ReceiverProcess, configs: Path
+) -> None:
+    until(lambda: wanted_at("ocpi_98") is not None)
+    config = load_cpo("ocpi_98", configs)
+    with connect(Role.INGEST) as connection:
+        health = read_health(connection, config, datetime.now(UTC))
+    assert health.last_contact_at is None
+    assert health.registered_at is not None
+    limit = health.registered_at + timedelta(minutes=config.feed.alert_after_minutes)
+    assert silence(health, config, limit) is None
+    assert (silence(health, config, limit + timedelta(seconds=1)) or "").startswith(
+        f"ocpi_98: no contact since the first attempt at {health.registered_at:%Y-%m-%d %H:%M:%S%z}"
+    )
 
 
 def test_a_sender_that_was_silent_for_longer_than_its_liveness_is_asked_for_a_full_list(
