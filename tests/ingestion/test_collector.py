@@ -30,8 +30,8 @@ SECOND = timedelta(seconds=1)
 class SetClock:
     """Time passes only by waiting, and by asking (`Feed.poll`)."""
 
-    def __init__(self, now: datetime) -> None:
-        self.time = now
+    def __init__(self, now: datetime, wakes_late: timedelta = timedelta(0)) -> None:
+        self.time, self.wakes_late = now, wakes_late
         self.waits: list[datetime] = []
 
     def now(self) -> datetime:
@@ -40,7 +40,7 @@ class SetClock:
     def wait_until(self, at: datetime) -> None:
         assert at > self.time
         self.waits.append(at)
-        self.time = at
+        self.time = at + self.wakes_late
 
 
 Answer = dict[str, str] | Exception
@@ -254,9 +254,9 @@ def test_a_poll_within_a_second_of_the_grid_is_one_of_the_grid() -> None:
 
 def test_two_windows_that_wake_a_little_apart_ask_at_one_time(connection: psycopg.Connection) -> None:
     for late in (timedelta(milliseconds=20), timedelta(milliseconds=130)):
-        clock = SetClock(at(0) + late)
-        run(polled_config("apart"), clock, Feed(clock, [{"A": "AVAILABLE"}]), 0)
-    assert [moment for moment, *_ in contacts(connection, "apart")] == [at(0)]
+        clock = SetClock(at(0) + late, wakes_late=late)
+        run(polled_config("apart"), clock, Feed(clock, [{"A": "AVAILABLE"}]), 61)
+    assert [moment for moment, *_ in contacts(connection, "apart")] == [at(0), at(1)]
 
 
 def test_the_machines_clock_waits() -> None:

@@ -165,11 +165,15 @@ def test_after_a_gap_a_complete_contact_says_that_a_word_still_holds(connection:
     writer.write_poll(answer, at(0), at(0))
     writer.write_poll(answer, at(20), at(20))
     assert tell(writer, 21, said("A", "AVAILABLE", 21)).changes == 0
+    # That of before the next gap says nothing of what follows it.
+    assert tell(writer, 40, said("A", "AVAILABLE", 40)).changes == 1
 
 
 def test_after_a_lost_stretch_a_word_that_is_told_again_is_stored_again(connection: psycopg.Connection) -> None:
     writer = described(connection, "lost", "A")
     tell(writer, 0, said("A", "AVAILABLE", 0))
+    # A list of before the loss says nothing of what follows it.
+    writer.write_poll(poll({"A": "AVAILABLE"}), at(0.5), at(0.5))
     assert writer.write_stretch(at(1), at(2), Outcome.LOST, "the connection broke") == Written(contacts=1)
     assert tell(writer, 2.5, said("A", "AVAILABLE", 2.5)).changes == 1
 
