@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,11 +28,22 @@ from ingestion.ocpi.pull import OcpiPull
 from ingestion.writer import Writer
 from stack.databases import ensure_warehouse
 from stack.postgres import EmbeddedPostgres
+from tests.benchmarks.verdicts import Verdicts
 from tests.ingestion.ocpi.scripted_server import OcpiScript, ScriptedServer, location, pull_config
 from warehouse.connection import Role, connect, var_dir
 
 CONTEXT = multiprocessing.get_context("spawn")
 ONE_PAGE = 10**9
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The most that each figure may be. ``core_share``: of one core, by all small feeds together."""
+
+    unchanged_cpu_seconds: float = 0.05
+    changed_cpu_seconds: float = 1.5
+    resident_mb: float = 300
+    core_share: float = 0.10
 
 
 def wordy_list(evse_count: int) -> list[dict[str, Any]]:
@@ -134,35 +146,34 @@ def poll_once(feed: OcpiPull, writer: Writer) -> str:
     return f"{'unchanged' if poll.is_unchanged else 'changed'}: {written}"
 
 
-def one_large_feed(evse_count: int, page_cap: int) -> bool:
-    """One poll of a large feed, changed and unchanged."""
-    is_good = True
+def one_large_feed(evse_count: int, page_cap: int, bounds: Bounds) -> bool:
+    """One poll of a large feed, changed and unchanged; whether every bound held."""
+    verdicts = Verdicts()
+    unchanged, changed = bounds.unchanged_cpu_seconds, bounds.changed_cpu_seconds
     with cpo([evse_count], page_cap) as (urls, size, change), connect(Role.INGEST) as connection:
         pages = "one page" if page_cap == ONE_PAGE else f"pages of {page_cap} Locations"
         print(f"one feed of {evse_count} EVSEs, {size / 1e6:.1f} MB, {pages}")
         config = pull_config(urls[0])
         feed, writer = OcpiPull(config, config.feed.versions_url, "token"), Writer(connection, config)
         for name, share, bound in (
-            ("first", 0.0, None), ("unchanged", 0.0, 0.05), ("1 % changed", 0.01, 1.5), ("unchanged", 0.0, 0.05),
-            ("all changed", 1.0, 1.5), ("unchanged", 0.0, 0.05),
+            ("first", 0.0, None), ("unchanged", 0.0, unchanged), ("1 % changed", 0.01, changed), ("unchanged", 0.0, unchanged),
+            ("all changed", 1.0, changed), ("unchanged", 0.0, unchanged),
         ):  # fmt: skip
             change(share)
             meter = Meter(connection)
             said = poll_once(feed, writer)
             ours, backend, wall = meter.read()
-            verdict = ""
-            if bound is not None:
-                is_good &= ours <= bound
-                verdict = f"bound {bound} {'holds' if ours <= bound else 'BROKEN'}; "
+            verdict = "" if bound is None else f"{verdicts.at_most(ours, bound, f'{bound:g}')}; "
             print(f"  {name:12} {ours:6.3f} CPU-s, database {backend:5.2f}, wall {wall:5.2f} s; {verdict}{said}")
         feed.close()
     memory = resident_mb()
-    print(f"  resident memory at most {memory:.0f} MB: bound 300 {'holds' if memory <= 300 else 'BROKEN'}")
-    return is_good and memory <= 300
+    verdict = verdicts.at_most(memory, bounds.resident_mb, f"{bounds.resident_mb:g}")
+    print(f"  resident memory at most {memory:.0f} MB: {verdict}")
+    return verdicts.all_hold
 
 
-def many_small_feeds(feed_count: int, evse_count: int, minutes: int) -> bool:
-    """Feeds polled each minute in one process; the minutes are run one after the other without waiting."""
+def many_small_feeds(feed_count: int, evse_count: int, minutes: int, bounds: Bounds) -> bool:
+    """Feeds polled each minute in one process; the minutes are run one after the other without waiting. Whether the bound held."""
     with cpo([evse_count] * feed_count) as (urls, _, change):
         configs = [named(pull_config(url), f"feed_{number}") for number, url in enumerate(urls)]
         connections = [connect(Role.INGEST) for _ in configs]
@@ -179,26 +190,28 @@ def many_small_feeds(feed_count: int, evse_count: int, minutes: int) -> bool:
         for feed, connection in zip(feeds, connections, strict=True):
             feed.close()
             connection.close()
+    verdicts = Verdicts()
     share = ours / (minutes * 60)
+    verdict = verdicts.at_most(share, bounds.core_share, f"{bounds.core_share * 100:g} %")
     print(
         f"{feed_count} feeds of {evse_count} EVSEs, all changed, each minute, in one process: {share:.1%} of one core"
-        f" (database {backend / (minutes * 60):.1%}): bound 10 % {'holds' if share <= 0.10 else 'BROKEN'};"
-        f" resident memory at most {resident_mb():.0f} MB"
+        f" (database {backend / (minutes * 60):.1%}): {verdict}; resident memory at most {resident_mb():.0f} MB"
     )
-    return share <= 0.10
+    return verdicts.all_hold
 
 
-def _child(what: str, arguments: tuple[int, ...]) -> None:
-    done = {"large": one_large_feed, "small": many_small_feeds}[what](*arguments)
-    sys.exit(0 if done else 1)
+def _child(measure: Callable[..., bool], arguments: tuple[Any, ...]) -> None:
+    sys.exit(0 if measure(*arguments) else 1)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None, bounds: Bounds | None = None) -> int:
     """Run all, each in a process of its own; the exit status says whether every bound held."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.ingest", description=__doc__)
     parser.add_argument("--evses", type=int, default=10_000, help="of the large feed (default: %(default)s)")
+    parser.add_argument("--feeds", type=int, default=50, help="small ones (default: %(default)s)")
     parser.add_argument("--minutes", type=int, default=5, help="of the small feeds (default: %(default)s)")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
+    bounds = bounds or Bounds()
     parent = var_dir() / "benchmark"
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
@@ -209,12 +222,13 @@ def main() -> int:
             ensure_warehouse(server)
             os.environ["WAREHOUSE_INGEST_URL"] = server.url("warehouse", "ingest")
             statuses = []
-            for what, arguments in (
-                ("large", (chosen.evses, ONE_PAGE)),
-                ("large", (chosen.evses, 100)),
-                ("small", (50, 200, chosen.minutes)),
-            ):
-                process = CONTEXT.Process(target=_child, args=(what, arguments))
+            runs: tuple[tuple[Callable[..., bool], tuple[Any, ...]], ...] = (
+                (one_large_feed, (chosen.evses, ONE_PAGE, bounds)),
+                (one_large_feed, (chosen.evses, 100, bounds)),
+                (many_small_feeds, (chosen.feeds, 200, chosen.minutes, bounds)),
+            )
+            for run in runs:
+                process = CONTEXT.Process(target=_child, args=run)
                 process.start()
                 process.join()
                 statuses.append(process.exitcode)
