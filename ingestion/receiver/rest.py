@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -148,8 +149,17 @@ class UnusableRecordError(Exception):
         self.field, self.reason = field, reason
 
 
+@dataclass(frozen=True)
+class Read:
+    """What a batch says, a verdict for each record, and, where it tells the state of every EVSE, that as a poll."""
+
+    message: Message
+    verdicts: list[dict[str, Any]]
+    snapshot: Poll | None = None
+
+
 @dataclass
-class PostedBatch:
+class PostedBatch(ABC):
     """One batch (a `commit.Job`); ``body`` as it was sent."""
 
     config: CpoConfig
@@ -161,6 +171,7 @@ class PostedBatch:
     places: tuple[Place, ...] = ()
     is_contact: bool = True
     _zone: ZoneInfo = field(init=False)
+    _snapshot: Poll | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._zone = ZoneInfo(self.config.feed.naive_time_zone)
@@ -171,31 +182,31 @@ class PostedBatch:
 
     def take(self, batch: Batch, documents: Documents) -> tuple[Message | None, Reply]:
         """The batch as a message, and the answer; the answer alone when it was given before."""
+        self._snapshot = None
         digest = hashlib.sha256(self.source.encode() + b"\n" + self.body).digest()
         if self.idempotency_key is not None and (known := batch.receipt(self.idempotency_key)):
-            self._forget()
             if known[0] != digest:
                 return None, Reply(422, {"error": "this Idempotency-Key was used for another request"})
             return None, Reply(200, known[1], {"Idempotent-Replayed": "true"})
-        message, verdicts = self._read(batch)
+        read = self._read(batch)
+        self._snapshot = read.snapshot
         answer = {
             "received_at": self.received_at.isoformat().replace("+00:00", "Z"),
-            "accepted": sum(verdict["verdict"] == "accepted" for verdict in verdicts),
-            "quarantined": sum(verdict["verdict"] == "quarantined" for verdict in verdicts),
-            "verdicts": verdicts,
+            "accepted": sum(verdict["verdict"] == "accepted" for verdict in read.verdicts),
+            "quarantined": sum(verdict["verdict"] == "quarantined" for verdict in read.verdicts),
+            "verdicts": read.verdicts,
         }
         if self.idempotency_key is not None:
             batch.keep_receipt(self.idempotency_key, digest, answer, self.received_at)
-        return message, Reply(200, answer)
+        return read.message, Reply(200, answer)
 
     def finish(self, writer: Writer) -> None:
-        pass
+        if self._snapshot is not None:
+            writer.write_poll(self._snapshot, self.received_at, self.received_at)
 
-    def _read(self, batch: Batch) -> tuple[Message, list[dict[str, Any]]]:
-        raise NotImplementedError
-
-    def _forget(self) -> None:
-        """Nothing is to be written after all."""
+    @abstractmethod
+    def _read(self, batch: Batch) -> Read:
+        """Read the records, each for itself."""
 
     def _reject(self, position: int, record: Any, error: UnusableRecordError) -> tuple[Rejected, dict[str, Any]]:
         name = record.get("evse_id") if isinstance(record, dict) else None
@@ -217,9 +228,8 @@ class PostedObservations(PostedBatch):
     """States of EVSEs. ``is_complete``: of all that the feed has."""
 
     is_complete: bool = False
-    _snapshot: Poll | None = None
 
-    def _read(self, batch: Batch) -> tuple[Message, list[dict[str, Any]]]:
+    def _read(self, batch: Batch) -> Read:
         read: list[tuple[Any, Observation | UnusableRecordError]] = [
             (record, _checked(Observation, record)) for record in self.records
         ]
@@ -237,24 +247,19 @@ class PostedObservations(PostedBatch):
                 verdicts.append(verdict)
             else:
                 verdicts.append(self._accepted(told[-1]))
-        if self.is_complete and told:
-            states: dict[str, tuple[datetime, str, datetime | None]] = {}
-            for one in told:
-                at = self._plausible(one)
-                if one.evse_ref not in states or states[one.evse_ref][0] <= at:
-                    states[one.evse_ref] = (at, one.status_word, one.observed_at)
-            self._snapshot = Poll(
-                body_sha256=hashlib.sha256(self.body).digest(),
-                statuses={evse_ref: (word, updated_at) for evse_ref, (_, word, updated_at) in states.items()},
-            )
-        return Message(self.source, told=tuple(told), rejected=tuple(rejected)), verdicts
+        message = Message(self.source, told=tuple(told), rejected=tuple(rejected))
+        return Read(message, verdicts, self._as_poll(told) if self.is_complete and told else None)
 
-    def finish(self, writer: Writer) -> None:
-        if self._snapshot is not None:
-            writer.write_poll(self._snapshot, self.received_at, self.received_at)
-
-    def _forget(self) -> None:
-        self._snapshot = None
+    def _as_poll(self, told: list[Told]) -> Poll:
+        states: dict[str, tuple[datetime, str, datetime | None]] = {}
+        for one in told:
+            at = self._plausible(one)
+            if one.evse_ref not in states or states[one.evse_ref][0] <= at:
+                states[one.evse_ref] = (at, one.status_word, one.observed_at)
+        return Poll(
+            body_sha256=hashlib.sha256(self.body).digest(),
+            statuses={evse_ref: (word, updated_at) for evse_ref, (_, word, updated_at) in states.items()},
+        )
 
     def _told(self, record: Any, found: Observation, by_id: dict[str, set[str]]) -> Told:
         refs = by_id.get(found.evse_id.casefold(), set())
@@ -282,7 +287,7 @@ class PostedObservations(PostedBatch):
 class PostedDescriptions(PostedBatch):
     """Descriptions of connectors."""
 
-    def _read(self, batch: Batch) -> tuple[Message, list[dict[str, Any]]]:
+    def _read(self, batch: Batch) -> Read:
         assets: dict[tuple[str, str], Asset] = {}
         rejected, verdicts = [], []
         for position, record in enumerate(self.records):
@@ -301,7 +306,7 @@ class PostedDescriptions(PostedBatch):
                 rejected += [self._reject(position, record, UnusableRecordError(*note))[0] for note in notes]
             verdicts.append(verdict)
         message = Message(self.source, assets=tuple(assets.values()), rejected=tuple(rejected), is_whole_evse=False)
-        return message, verdicts
+        return Read(message, verdicts)
 
     def _asset(self, record: Any, notes: list[tuple[str, str]]) -> Asset:
         found = _checked(Description, record)

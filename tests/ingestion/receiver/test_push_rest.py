@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jsonschema
 import pytest
 
+from ingestion.config import load_cpo
+from ingestion.receiver.rest import PostedObservations
+from ingestion.writer import Writer
 from tests.ingestion.receiver.push_world import Platform, ReceiverProcess, assets, changes, dumps, quarantined, stamp
 from warehouse.connection import Role, connect
 
@@ -167,6 +172,28 @@ def test_the_same_key_gets_the_same_bytes_and_is_taken_once_also_after_a_crash(
     other = rest.post("/v1/observations", content=body + b" ", headers={"Idempotency-Key": "k-1"})
     assert other.status_code == 422
     assert rest.post("/v1/assets", content=b'{"assets": []}', headers={"Idempotency-Key": "k-1"}).status_code == 422
+
+
+def test_a_batch_that_failed_and_was_answered_meanwhile_is_not_stored_when_it_is_tried_again(
+    rest: Platform, configs: Path
+) -> None:
+    describe(rest, "E1")
+    config, records = load_cpo(rest.cpo_id, configs), [observation("E1", "available", 0)]
+    body = dumps({"observations": records, "is_complete": True})
+    job = PostedObservations(config, "/v1/observations", records, body, datetime.now(UTC), "k", is_complete=True)
+    with connect(Role.INGEST) as connection:
+        writer = Writer(connection, config)
+        with suppress(ZeroDivisionError), writer.batch() as batch:
+            assert job.take(batch, {})[0] is not None
+            raise ZeroDivisionError
+        assert post(rest, "/v1/observations", body, "k")[0] == 200
+        before = outcomes(rest)
+        with writer.batch() as batch:
+            message, reply = job.take(batch, {})
+            job.finish(writer)
+    assert (message, reply.status) == (None, 200)
+    assert "complete" in before
+    assert outcomes(rest) == before
 
 
 def test_a_key_is_one_sender_s_own(rest: Platform, receiver: ReceiverProcess) -> None:
