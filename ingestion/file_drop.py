@@ -10,36 +10,26 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from fnmatch import fnmatchcase
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit
-from zoneinfo import ZoneInfo
 
-from ingestion.batch import Batch, Written
+from ingestion.batch import Written
 from ingestion.collector import Clock, SystemClock, next_on_grid
 from ingestion.config import CpoConfig, FileDropFeed
-from ingestion.files.records import FileDropError, Record, payload_of, read_records
-from ingestion.mapping import resolve, translate_records, translate_status_records
-from ingestion.model import Asset, FeedError, Message, Poll, Rejected, Told
-from ingestion.times import EARLIEST, FUTURE_SKEW
-from ingestion.values import payload_text
+from ingestion.files.reading import REJECTED, files_of, must_be_possible, open_drop, read_list, read_some, time_of
+from ingestion.files.records import FileDropError, read_records
+from ingestion.model import FeedError, Rejected
 from ingestion.writer import Writer
 from warehouse.connection import Role, connect, var_dir
-from warehouse.object_store import ObjectStore, ObjectStoreError, StoredObject, open_store
+from warehouse.object_store import ObjectStore, ObjectStoreError, StoredObject
 from warehouse.strict_yaml import ConfigError
 
 SETTLED = timedelta(seconds=10)
 """A file that changed within this time may still be written."""
-UNFINISHED = (".part", ".partial", ".filepart", ".crdownload", ".tmp")
-"""Ends of names of files that are still written."""
-PACKED = (".gz", ".xz", ".bz2")
-REJECTED = "rejected"
-"""The folder of files that were refused."""
 RECORDS_AT_A_TIME = 2_000
 SHOWN_RECORDS = 20
 """Bad records that the report of a refused file shows."""
@@ -118,7 +108,7 @@ class _Drop:
         looked_at = self._clock.now()
         self._totals.looks += 1
         try:
-            store = self._open()
+            store = open_drop(self._feed)
             for file in self._ready(store, looked_at):
                 self._take(store, file)
         except (FeedError, ObjectStoreError) as error:
@@ -128,16 +118,9 @@ class _Drop:
         finally:
             self._writer.give_up_turn()
 
-    def _open(self) -> ObjectStore:
-        parts = urlsplit(self._feed.url)
-        # A folder that is not there is one that is not mounted: not to be made anew.
-        if parts.scheme == "file" and not Path(unquote(parts.path)).is_dir():
-            raise FeedError(f"no such folder: {unquote(parts.path)}")
-        return open_store(self._feed.url)
-
     def _ready(self, store: ObjectStore, now: datetime) -> list[_File]:
         """Files without a receipt that nobody writes any more, in the order of their times."""
-        listed = [one for one in store.objects() if self._is_ours(one.path)]
+        listed = files_of(self._feed, store)
         with_receipt = self._writer.file_receipts([one.path for one in listed])
         fresh = [one for one in listed if (one.path, one.byte_count, one.modified_at) not in with_receipt]
         before, self._listed = self._listed, {}
@@ -154,29 +137,10 @@ class _Drop:
         files = []
         for one in ready:
             try:
-                files.append(_File(one, self._time_of(one)))
+                files.append(_File(one, time_of(one, self._feed)))
             except FileDropError as error:
                 self._refuse(store, one, hashlib.sha256(store.get(one.path)).digest(), error)
         return sorted(files, key=lambda file: (file.at, file.found.path))
-
-    def _is_ours(self, path: str) -> bool:
-        parts = PurePosixPath(path).parts
-        is_hidden = any(part.startswith(".") for part in parts) or path.casefold().endswith(UNFINISHED)
-        return not is_hidden and parts[0] != REJECTED and fnmatchcase(parts[-1], self._feed.pattern)
-
-    def _time_of(self, found: StoredObject) -> datetime:
-        """The time that a file speaks of. Raises ``FileDropError``."""
-        if self._feed.name_time is None:
-            return found.modified_at
-        name = PurePosixPath(found.path).name
-        names = [name] + [name.removesuffix(ending) for ending in PACKED if name.endswith(ending)]
-        for candidate in names:
-            try:
-                at = datetime.strptime(candidate, self._feed.name_time)  # noqa: DTZ007
-            except ValueError:
-                continue
-            return (at if at.tzinfo else at.replace(tzinfo=ZoneInfo(self._feed.naive_time_zone))).astimezone(UTC)
-        raise FileDropError(f"its name does not read as {self._feed.name_time}")
 
     def _take(self, store: ObjectStore, file: _File) -> None:
         """Take one file, or set it aside."""
@@ -195,8 +159,7 @@ class _Drop:
             with local.open("rb") as content:
                 sha256 = hashlib.file_digest(content, "sha256").digest()
             try:
-                if self._feed.observed_at != "record" and not EARLIEST <= file.at <= now + FUTURE_SKEW:
-                    raise FileDropError(f"its time {file.at.isoformat()} cannot be")
+                must_be_possible(file.at, self._feed, now)
                 outcome, written = self._store(file, sha256, local, now)
             except FileDropError as error:
                 self._refuse(store, found, sha256, error)
@@ -226,51 +189,17 @@ class _Drop:
 
     def _store_list(self, file: _File, sha256: bytes, local: Path, now: datetime) -> Written:
         """A file that lists every EVSE: a poll at its time."""
-        source = f"{self._feed.format} file"
-        malformed: list[Rejected] = []
-
-        def raws() -> Iterator[object]:
-            for record in read_records(local, self._feed):
-                if record.problem is None:
-                    yield record.raw
-                else:
-                    malformed.append(_malformed(record, source))
-
-        if self._feed.mapping is not None:
-            read = translate_records(raws(), self._feed.mapping, self._feed, source)
-            assets, statuses, rejected = read.assets, read.statuses, list(read.rejected)
-            evse_count = read.evse_count
-        else:
-            assert self._feed.status_mapping is not None
-            told = translate_status_records(raws(), self._feed.status_mapping, self._feed, source)
-            found, unknown = resolve(told, self._writer.evses_by_id())
-            assets, statuses = (), {ref: (one.word, one.updated_at) for ref, one in found}
-            rejected = [*told.rejected, *unknown]
-            evse_count = told.count
-        if not statuses:
-            raise FileDropError("lists no EVSE that can be read", malformed + rejected)
-        poll = Poll(
-            sha256,
-            assets=assets,
-            statuses=statuses,
-            evse_count=evse_count,
-            rejected=tuple(_in_file(malformed + rejected, file.found.path, self._numbers(local, rejected))),
-        )
+        known = {} if self._feed.mapping is not None else self._writer.evses_by_id()
+        poll = read_list(local, file.found.path, self._feed, known, sha256)
+        if not poll.statuses:
+            raise FileDropError("lists no EVSE that can be read", poll.rejected)
         try:
             written = self._writer.write_poll(poll, file.at, now)
         except FeedError as error:
             # Too short to be believed.
-            raise FileDropError(str(error), rejected) from error
+            raise FileDropError(str(error), poll.rejected) from error
         assert written is not None
         return written
-
-    def _numbers(self, local: Path, rejected: list[Rejected]) -> dict[str, int]:
-        """Where the payloads of rejected records stand in the file: record numbers."""
-        wanted = {one.payload for one in rejected}
-        if not wanted:
-            return {}
-        texts = ((payload_text(record.raw), record.number) for record in read_records(local, self._feed))
-        return {text: number for text, number in texts if text in wanted}
 
     def _store_some(self, file: _File, local: Path, now: datetime) -> Written:
         """A file that tells of some EVSEs: messages, some thousand records at a time."""
@@ -279,7 +208,8 @@ class _Drop:
         rejected: list[Rejected] = []
         with self._writer.batch() as batch:
             while chunk := list(islice(records, RECORDS_AT_A_TIME)):
-                message = self._message(batch, chunk, file)
+                known = {} if self._feed.mapping is not None else batch.evses_by_id()
+                message = read_some(chunk, file.found.path, file.at, self._feed, known)
                 # An EVSE that nobody has described yet is one that can be read.
                 bad = [one for one in message.rejected if one.field != "evse_id"]
                 is_readable = is_readable or len({one.record_ref for one in bad}) < len(chunk)
@@ -288,39 +218,6 @@ class _Drop:
             if not is_readable:
                 raise FileDropError("holds no record that can be read", rejected)
         return batch.written
-
-    def _message(self, batch: Batch, chunk: list[Record], file: _File) -> Message:
-        path = file.found.path
-        at = None if self._feed.observed_at == "record" else file.at
-        assets: dict[tuple[str, str], Asset] = {}
-        told: list[Told] = []
-        rejected: list[Rejected] = []
-        known = batch.evses_by_id() if self._feed.status_mapping is not None else {}
-        for record in chunk:
-            payload = payload_text(record.raw)
-            bad: list[Rejected] = []
-            if record.problem is not None:
-                bad.append(_malformed(record, path))
-            elif self._feed.mapping is not None:
-                read = translate_records([record.raw], self._feed.mapping, self._feed, path)
-                assets |= {(one.evse_ref, one.connector_ref): one for one in read.assets}
-                statuses = [(ref, word, updated_at) for ref, (word, updated_at) in read.statuses.items()]
-                bad += read.rejected
-            else:
-                assert self._feed.status_mapping is not None
-                words = translate_status_records([record.raw], self._feed.status_mapping, self._feed, path)
-                found, unknown = resolve(words, known)
-                statuses = [(ref, one.word, one.updated_at) for ref, one in found]
-                bad += [*words.rejected, *unknown]
-            if record.problem is None:
-                for ref, word, updated_at in statuses:
-                    if at is None and updated_at is None:
-                        bad.append(Rejected(path, ref, "updated_at", "no time: it is not known since when", payload))
-                    else:
-                        told.append(Told(ref, word, at or updated_at, payload))
-            rejected += [replace(one, record_ref=f"record {record.number}: {one.record_ref}") for one in bad]
-        is_whole_evse = self._feed.mapping is not None and self._feed.mapping.connectors is not None
-        return Message(path, tuple(assets.values()), tuple(told), tuple(rejected), is_whole_evse)
 
     # What is refused
 
@@ -345,15 +242,3 @@ class _Drop:
         except ObjectStoreError as error:
             # It has its receipt: it stays where it is and is not looked at again.
             self._report(f"{found.path}: could not be set aside: {error}")
-
-
-def _malformed(record: Record, source: str) -> Rejected:
-    return Rejected(source, f"record {record.number}", None, record.problem or "", payload_of(record))
-
-
-def _in_file(rejected: list[Rejected], path: str, numbers: dict[str, int]) -> Iterator[Rejected]:
-    """Say in which file a record stood; its place in the quarantine is the same for each file, since each lists everything anew."""
-    for one in rejected:
-        number = numbers.get(one.payload)
-        where = path if number is None else f"{path}, record {number}"
-        yield replace(one, reason=f"{one.reason} ({where})")
