@@ -54,10 +54,12 @@ def _parser() -> argparse.ArgumentParser:
 
     trial = commands.add_parser(
         "try",
-        help="ask a feed once and show what its file makes of the answer; writes nothing",
-        description="Ask a feed once (or read a captured answer) and show what its file makes of it. Writes nothing.",
+        help="ask a feed once, listen to it, or read its newest file, and show what its settings make of it; stores nothing",
+        description="Ask a feed once, listen to it for some seconds, or read its newest file (or read a captured answer), and show what its settings"
+        " make of it. Stores nothing and takes no file away.",
     )
     trial.add_argument("--cpo", required=True)
+    trial.add_argument("--seconds", type=float, default=10.0, help="how long a stream is listened to (%(default)s)")
     trial.add_argument(
         "--file",
         type=Path,
@@ -194,8 +196,10 @@ def _run(chosen: argparse.Namespace) -> int:
         from ingestion import trial
 
         config = load_cpo(chosen.cpo, expand=not chosen.file)
-        for line in trial.describe(
-            config, trial.read_files(config, chosen.file) if chosen.file else trial.ask_once(config)
+        for line in (
+            trial.describe(config, trial.read_files(config, chosen.file))
+            if chosen.file
+            else trial.findings(config, chosen.seconds)
         ):
             _say(line)
     elif chosen.command == "convert-snapshots":

@@ -11,7 +11,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,16 @@ from typing import Literal
 from ingestion.batch import Written
 from ingestion.collector import Clock, SystemClock, next_on_grid
 from ingestion.config import CpoConfig, FileDropFeed
-from ingestion.files.reading import REJECTED, files_of, must_be_possible, open_drop, read_list, read_some, time_of
+from ingestion.files.reading import (
+    REJECTED,
+    files_of,
+    in_file,
+    must_be_possible,
+    open_drop,
+    read_list,
+    read_some,
+    time_of,
+)
 from ingestion.files.records import FileDropError, read_records
 from ingestion.model import FeedError, Rejected
 from ingestion.writer import Writer
@@ -190,11 +199,12 @@ class _Drop:
     def _store_list(self, file: _File, sha256: bytes, local: Path, now: datetime) -> Written:
         """A file that lists every EVSE: a poll at its time."""
         known = {} if self._feed.mapping is not None else self._writer.evses_by_id()
-        poll = read_list(local, file.found.path, self._feed, known, sha256)
+        poll = read_list(local, self._feed, known, sha256)
         if not poll.statuses:
             raise FileDropError("lists no EVSE that can be read", poll.rejected)
+        located = tuple(in_file(poll.rejected, file.found.path, local, self._feed))
         try:
-            written = self._writer.write_poll(poll, file.at, now)
+            written = self._writer.write_poll(replace(poll, rejected=located), file.at, now)
         except FeedError as error:
             # Too short to be believed.
             raise FileDropError(str(error), poll.rejected) from error

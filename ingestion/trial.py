@@ -2,18 +2,69 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
-from ingestion.config import CpoConfig, OcpiPullFeed, RestPullFeed, secret
-from ingestion.feeds import open_polled
-from ingestion.mapping import NoListError, join, records, translate_records, translate_status_records
-from ingestion.model import Asset, Poll, Translated
+from ingestion.config import (
+    CpoConfig,
+    FileDropFeed,
+    HistoryFeed,
+    OcpiPullFeed,
+    OcpiPushFeed,
+    RestPullFeed,
+    RestPushFeed,
+    StreamSettings,
+    secret,
+)
+from ingestion.feeds import Stream, open_polled, open_stream
+from ingestion.mapping import (
+    NoListError,
+    join,
+    records,
+    refs_by_id,
+    resolve,
+    translate_records,
+    translate_status_records,
+)
+from ingestion.model import Asset, FeedError, Poll, Rejected, Status, Translated
 from ingestion.settings import status_profiles
+from ingestion.stream.pace import Pace
 from ingestion.values import parse_json
 from warehouse.strict_yaml import ConfigError
+
+
+def findings(config: CpoConfig, seconds: float, find_secret: Callable[[str], str] = secret) -> Iterator[str]:
+    """Ask the feed once, listen to it for ``seconds``, or read its newest file; lines for people.
+
+    Raises ``FeedError`` when it does not answer in full, ``ConfigError`` when it is not one that can be asked.
+    """
+    feed = config.feed
+    if isinstance(feed, RestPushFeed):
+        raise ConfigError(
+            f"{config.cpo_id}: a feed of kind rest_push is not asked, it posts. Try it with `python -m ingestion tokens issue --cpo {config.cpo_id}` and"
+            " `python -m ingestion serve`: the answer to a post has a verdict for each record (see docs/push.md)"
+        )
+    if isinstance(feed, HistoryFeed):
+        raise ConfigError(
+            f"{config.cpo_id}: a feed of kind history is not asked, its files are handed over. Try them with `python -m ingestion import-history --cpo"
+            f" {config.cpo_id}`: it stores what can be taken, and says what cannot (see docs/history-files.md)"
+        )
+    if isinstance(feed, StreamSettings):
+        yield from _listen(config, feed, seconds, find_secret)
+    elif isinstance(feed, FileDropFeed):
+        yield from _read_newest(config, feed)
+    else:
+        yield from describe(config, ask_once(config, find_secret))
+    if isinstance(feed, OcpiPushFeed):
+        yield (
+            f"this is the full list by which the feed is reconciled; try what it pushes with `python -m ingestion register --cpo {config.cpo_id}` while"
+            " `python -m ingestion serve` runs (see docs/push.md)"
+        )
 
 
 def ask_once(config: CpoConfig, find_secret: Callable[[str], str] = secret) -> Poll:
@@ -23,6 +74,109 @@ def ask_once(config: CpoConfig, find_secret: Callable[[str], str] = secret) -> P
         return feed.poll()
     finally:
         feed.close()
+
+
+class _AsTold(Mapping[str, set[str]]):
+    """Every id is that of one EVSE: nothing here says which there are, where they are described another way."""
+
+    def __getitem__(self, evse_id: str) -> set[str]:
+        return {evse_id}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+def _listen(
+    config: CpoConfig, feed: StreamSettings, seconds: float, find_secret: Callable[[str], str]
+) -> Iterator[str]:
+    """Connect, ask for the lists that the file names, and hear what is told for ``seconds``."""
+    from ingestion.stream.frames import FrameReader
+    from ingestion.stream.listener import Broke, Connected, Heard, Listener, Refused
+
+    pace = Pace()
+    stream = open_stream(config, lambda: datetime.now(UTC), pace, find_secret)
+    listener = Listener(stream.feed, lambda: datetime.now(UTC), pace, "")
+    listener.start()
+    try:
+        events = listener.buffer.take(2 * pace.open_seconds, 1)
+        if refused := next((event for event in events if isinstance(event, Refused)), None):
+            raise FeedError(refused.reason)
+        asked = _lists(stream)
+        events += listener.buffer.take(seconds, sys.maxsize)
+    finally:
+        listener.stop()
+        stream.close()
+    if listener.crash is not None:
+        raise listener.crash
+    if not any(isinstance(event, Connected) for event in events):
+        raise FeedError(f"no connection within {2 * pace.open_seconds:g} s")
+    reader = FrameReader(feed)
+    messages = [reader.read(event.frame.data) for event in events if isinstance(event, Heard)]
+    every = [said for message in messages for said in message]
+    lists = sum(said.list_sha256 is not None for said in every)
+    empty = sum(not (said.described.evse_count or said.described.rejected or said.statuses.count) for said in every)
+    yield (
+        f"{config.cpo_id}: {len(messages)} messages in {seconds:g} s"
+        + (f", {lists} of them with every EVSE (snapshot_when)" if feed.snapshot_when is not None else "")
+        + f", {empty} of them without anything that is read"
+    )
+    for event in events:
+        if isinstance(event, Broke):
+            yield f"the connection broke: {event.reason}"
+    described = [asked, *(said.described for said in every)]
+    assets = {(one.evse_ref, one.connector_ref): one for read in described for one in read.assets}
+    known = _AsTold() if feed.mapping is None else refs_by_id(assets.values())
+    statuses: dict[str, Status] = {**asked.statuses}
+    rejected: list[Rejected] = [*asked.rejected]
+    for said in every:
+        found, unknown = resolve(said.statuses, known)
+        statuses |= said.described.statuses | {ref: (one.word, one.updated_at) for ref, one in found}
+        rejected += [*said.described.rejected, *said.statuses.rejected, *unknown]
+    yield from describe(config, Poll(None, assets=tuple(assets.values()), statuses=statuses, rejected=tuple(rejected)))
+
+
+def _lists(stream: Stream) -> Translated:
+    """What is asked for beside the stream: every EVSE with its status, or what the EVSEs are, or nothing. Raises ``FeedError``."""
+    if stream.snapshot is not None:
+        poll = stream.snapshot()
+        return Translated(poll.assets, poll.statuses, poll.rejected)
+    return stream.describe() if stream.describe is not None else Translated()
+
+
+def _read_newest(config: CpoConfig, feed: FileDropFeed) -> Iterator[str]:
+    """Read the file that was modified last, and leave it where it is."""
+    from ingestion.files.reading import files_of, must_be_possible, open_drop, read_list, read_some, time_of
+    from ingestion.files.records import FileDropError, read_records
+    from warehouse.object_store import ObjectStoreError
+
+    known = _AsTold()
+    try:
+        store = open_drop(feed)
+        found = max(files_of(feed, store), key=lambda one: (one.modified_at, one.path), default=None)
+        if found is None:
+            raise FeedError(f"{store.locate('')}: no file that is like {feed.pattern}")
+        try:
+            at = time_of(found, feed)
+            must_be_possible(at, feed, datetime.now(UTC))
+            with tempfile.TemporaryDirectory() as folder:
+                local = Path(folder) / "file"
+                store.download(found.path, local)
+                if feed.is_complete:
+                    poll = read_list(local, feed, known)
+                else:
+                    message = read_some(read_records(local, feed), found.path, at, feed, known)
+                    statuses = {told.evse_ref: (told.status_word, told.observed_at) for told in message.told}
+                    poll = Poll(None, assets=message.assets, statuses=statuses, rejected=message.rejected)
+        except (FileDropError, FileNotFoundError) as error:
+            raise FeedError(f"{store.locate(found.path)}: {error}") from error
+    except ObjectStoreError as error:
+        raise FeedError(str(error)) from error
+    when = "the times of its records" if feed.observed_at == "record" else at.isoformat()
+    yield f"{config.cpo_id}: {store.locate(found.path)}, which tells of {when}"
+    yield from describe(config, poll)
 
 
 def read_files(config: CpoConfig, files: Sequence[Path]) -> Poll:
@@ -91,7 +245,7 @@ def describe(config: CpoConfig, poll: Poll) -> Iterator[str]:
 
 def _first(assets: Sequence[Asset], poll: Poll) -> Iterator[str]:
     if not assets:
-        yield "no record could be read"
+        yield "no EVSE is described here" if poll.statuses else "no record could be read"
         return
     yield "the first record, as it is read:"
     for name, value in asdict(assets[0]).items():

@@ -66,12 +66,10 @@ def must_be_possible(at: datetime, feed: FileDropFeed, now: datetime) -> None:
         raise FileDropError(f"its time {at.isoformat()} cannot be")
 
 
-def read_list(
-    local: Path, path: str, feed: FileDropFeed, known: Mapping[str, set[str]], sha256: bytes | None = None
-) -> Poll:
+def read_list(local: Path, feed: FileDropFeed, known: Mapping[str, set[str]], sha256: bytes | None = None) -> Poll:
     """A file that lists every EVSE, as a poll. Raises ``FileDropError`` when it breaks off, or is not what it should be.
 
-    ``local``: its content, ``path``: where it was left. ``known``: of `mapping.resolve`, where EVSEs are described elsewhere.
+    ``known``: of `mapping.resolve`, where EVSEs are described elsewhere.
     """
     source = f"{feed.format} file"
     malformed: list[Rejected] = []
@@ -94,13 +92,7 @@ def read_list(
         assets, statuses = (), {ref: (one.word, one.updated_at) for ref, one in found}
         rejected = [*told.rejected, *unknown]
         evse_count = told.count
-    return Poll(
-        sha256,
-        assets=assets,
-        statuses=statuses,
-        evse_count=evse_count,
-        rejected=tuple(_in_file(malformed + rejected, path, _numbers(local, feed, rejected))),
-    )
+    return Poll(sha256, assets=assets, statuses=statuses, evse_count=evse_count, rejected=(*malformed, *rejected))
 
 
 def read_some(
@@ -138,22 +130,23 @@ def read_some(
     return Message(path, tuple(assets.values()), tuple(told), tuple(rejected), is_whole_evse)
 
 
-def _numbers(local: Path, feed: FileDropFeed, rejected: list[Rejected]) -> dict[str, int]:
-    """Where the payloads of rejected records stand in the file: record numbers."""
-    wanted = {one.payload for one in rejected}
-    if not wanted:
-        return {}
-    texts = ((payload_text(record.raw), record.number) for record in read_records(local, feed))
-    return {text: number for text, number in texts if text in wanted}
-
-
-def _malformed(record: Record, source: str) -> Rejected:
-    return Rejected(source, f"record {record.number}", None, record.problem or "", payload_of(record))
-
-
-def _in_file(rejected: list[Rejected], path: str, numbers: dict[str, int]) -> Iterator[Rejected]:
-    """Say in which file a record stood; its place in the quarantine is the same for each file, since each lists everything anew."""
+def in_file(rejected: Iterable[Rejected], path: str, local: Path, feed: FileDropFeed) -> Iterator[Rejected]:
+    """Say in which file a record stood, and where; its place in the quarantine is the same for each file, since each lists everything anew."""
+    rejected = list(rejected)
+    numbers = _numbers(local, feed, {one.payload for one in rejected})
     for one in rejected:
         number = numbers.get(one.payload)
         where = path if number is None else f"{path}, record {number}"
         yield replace(one, reason=f"{one.reason} ({where})")
+
+
+def _numbers(local: Path, feed: FileDropFeed, payloads: set[str]) -> dict[str, int]:
+    """Where records stand in the file, by their text: record numbers."""
+    if not payloads:
+        return {}
+    texts = ((payload_text(record.raw), record.number) for record in read_records(local, feed))
+    return {text: number for text, number in texts if text in payloads}
+
+
+def _malformed(record: Record, source: str) -> Rejected:
+    return Rejected(source, f"record {record.number}", None, record.problem or "", payload_of(record))

@@ -9,8 +9,10 @@ from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from scripted_server import LOCATIONS, OcpiScript, Reply, ScriptedServer, evse, location, pull_config
 
+from ingestion.__main__ import main
 from ingestion.collector import LOOK, RETRY, Totals, collect
 from ingestion.config import CpoConfig
 from ingestion.feeds import open_polled
@@ -48,6 +50,24 @@ def test_a_full_list_of_a_feed_that_pushes_holds_every_readable_location_as_it_w
     assert list(poll.statuses) == ["l1/l1-1"]
     assert feed.poll().is_unchanged
     feed.close()
+
+
+def test_it_is_tried_by_its_full_list_and_the_command_for_the_rest_is_named(
+    server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VAR_DIR", str(tmp_path))
+    monkeypatch.delenv("WAREHOUSE_URL", raising=False)
+    monkeypatch.setenv("CPO_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setenv("ABC_TOKEN", "token")
+    document = push_config(server).model_dump(mode="json", exclude_none=True)
+    (tmp_path / "abc.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    OcpiScript([location("L1")]).mount(server)
+    assert main(["try", "--cpo", "abc"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "abc: 1 sites, 1 chargers, 1 EVSEs, 1 connectors"
+    assert (
+        "try what it pushes with `python -m ingestion register --cpo abc` while `python -m ingestion serve`" in said[-1]
+    )
 
 
 def test_a_feed_that_is_pulled_keeps_no_documents(server: ScriptedServer) -> None:

@@ -116,9 +116,23 @@ def test_a_captured_ocpi_answer_is_read_too(
     assert "abc: 1 sites, 2 chargers, 2 EVSEs, 2 connectors\n" in capsys.readouterr().out
 
 
-def test_a_feed_that_is_not_polled_cannot_be_tried(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "abc.yml").write_text("cpo_id: abc\nname: ABC\nfeed: {kind: history, liveness_seconds: 300}\n")
+@pytest.mark.parametrize(
+    ("kind", "commands"),
+    [
+        ("history", ["python -m ingestion import-history --cpo abc"]),
+        ("rest_push", ["python -m ingestion tokens issue --cpo abc", "python -m ingestion serve"]),
+    ],
+)
+def test_a_feed_that_cannot_be_asked_is_tried_by_another_command_which_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, commands: list[str]
+) -> None:
+    (tmp_path / "abc.yml").write_text(
+        f"cpo_id: abc\nname: ABC\nfeed: {{kind: {kind}, liveness_seconds: 300, status_profile: history}}\n"
+    )
     assert main(["try", "--cpo", "abc"]) == 2
-    assert "abc: a feed of kind history is not polled" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"abc: a feed of kind {kind} is not asked")
+    assert [command for command in commands if f"`{command}`" not in said.err] == []
     assert main(["try", "--cpo", "abc", "--file", str(tmp_path / "abc.yml")]) == 2
-    assert "files of a feed of kind history cannot be tried" in capsys.readouterr().err
+    assert f"files of a feed of kind {kind} cannot be tried" in capsys.readouterr().err
