@@ -44,7 +44,7 @@ def tried(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_the_newest_file_is_read_and_stays(drop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save(drop_config("abc", drop, pattern="s_*.csv"), drop)
+    save(drop_config("abc", drop, pattern="s_*"), drop)
     put(drop, "s_20261001T0800.csv", rows(("old", "AVAILABLE")))
     put(
         drop, "s_20261001T0700.csv", rows(("E1", "AVAILABLE"), ("E2", "Odd"), ("E3", ""), ("E4", "")) + "too,few\n", NEW

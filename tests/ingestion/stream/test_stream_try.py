@@ -77,7 +77,7 @@ def meanwhile(act: Callable[[], None]) -> Iterator[None]:
         raise wrong[0]
 
 
-def tried(capsys: pytest.CaptureFixture[str], seconds: float = 1.0) -> list[str]:
+def tried(capsys: pytest.CaptureFixture[str], seconds: float = 2.0) -> list[str]:
     assert main(["try", "--cpo", "abc", "--seconds", str(seconds)]) == 0
     return capsys.readouterr().out.splitlines()
 
@@ -97,7 +97,7 @@ def test_a_snapshot_and_what_is_told_after_it_are_shown_as_a_poll_is(
     with meanwhile(tell):
         said = tried(capsys)
     assert said == [
-        "abc: 5 messages in 1 s, 1 of them with every EVSE (snapshot_when), 1 of them without anything that is read",
+        "abc: 5 messages in 2 s, 1 of them with every EVSE (snapshot_when), 1 of them without anything that is read",
         "abc: 1 sites, 4 chargers, 4 EVSEs, 4 connectors",
         "statuses, by profile ocpi_2_2_1:",
         "       1  AVAILABLE -> available",
@@ -136,7 +136,7 @@ def test_a_list_that_the_file_names_is_asked_for(
         with meanwhile(tell):
             said = tried(capsys)
         assert said[:5] == [
-            "abc: 1 messages in 1 s, 0 of them without anything that is read",
+            "abc: 1 messages in 2 s, 0 of them without anything that is read",
             "abc: 1 sites, 2 chargers, 2 EVSEs, 2 connectors",
             "statuses, by profile ocpi_2_2_1:",
             "       1  CHARGING -> charging",
@@ -184,7 +184,7 @@ def test_words_are_shown_also_where_descriptions_come_another_way(
 
     with meanwhile(tell):
         said = tried(capsys)
-    assert said[0] == "abc: 3 messages in 1 s, 0 of them without anything that is read"
+    assert said[0] == "abc: 3 messages in 2 s, 0 of them without anything that is read"
     assert said[1].startswith("the connection broke: ")
     assert said[2:] == [
         "abc: 0 sites, 0 chargers, 0 EVSEs, 0 connectors",
@@ -241,7 +241,7 @@ def test_events_are_listened_to_as_well(
     with meanwhile(tell):
         said = tried(capsys)
     assert said[:6] == [
-        "abc: 2 messages in 1 s, 1 of them with every EVSE (snapshot_when), 0 of them without anything that is read",
+        "abc: 2 messages in 2 s, 1 of them with every EVSE (snapshot_when), 0 of them without anything that is read",
         "abc: 1 sites, 2 chargers, 2 EVSEs, 2 connectors",
         "statuses, by profile ocpi_2_2_1:",
         "       1  CHARGING -> charging",
