@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -246,22 +247,35 @@ def seen_by_polls(source: Source, polls: list[Poll], rows: list[Row]) -> list[Ro
     """What polls saw change, when each answer was made at the grid's time before it.
 
     An answer that took retries beyond the grid's next time may be of any of the times since: of those, the one that ``rows`` agree with.
+    While an EVSE was absent and came back later, nothing was seen of it.
     """
-    latest: dict[str, str] = {}
+    latest: dict[str, str | None] = {}
     seen: list[Row] = []
+    absent = absences(rows)
     for poll in polls:
         stored = {row for row in rows if row.at == poll.at}
+        gone = {ref: None for ref, since, until_ in absent if since <= poll.at < until_}
         made_at = on_grid(poll.at)
-        saw = changed(latest, words_at(source, made_at), poll.at)
+        saw = changed(latest, words_at(source, made_at) | gone, poll.at)
         while {*saw} != stored and made_at < on_grid(poll.received_at):
             made_at += timedelta(seconds=GRID_SECONDS)
-            saw = changed(latest, words_at(source, made_at), poll.at)
+            saw = changed(latest, words_at(source, made_at) | gone, poll.at)
         seen += saw
-        latest |= {row.evse_ref: row.word for row in saw if row.word is not None}
+        latest |= {row.evse_ref: row.word for row in saw}
     return seen
 
 
-def changed(before: dict[str, str], words: dict[str, str], at: datetime) -> list[Row]:
+def absences(rows: list[Row]) -> list[tuple[str, datetime, datetime]]:
+    """When EVSEs were absent: from a row without a word to the next row of the EVSE."""
+    return [
+        (ref, row.at, following.at)
+        for ref, of_evse in per_evse(rows).items()
+        for row, following in itertools.pairwise(of_evse)
+        if row.word is None
+    ]
+
+
+def changed(before: dict[str, str | None], words: dict[str, str | None], at: datetime) -> list[Row]:
     """Rows of those whose word differs from before."""
     return [Row(at, own(ref), word) for ref, word in sorted(words.items()) if before.get(own(ref)) != word]
 
@@ -280,12 +294,16 @@ LATE = timedelta(seconds=1)
 
 
 def logged(feed: Kinds, *outcomes: str) -> list[Event]:
-    """What the simulator's log says it told with one of these outcomes."""
+    """What the simulator's log says it told with one of these outcomes; told with a time far in the future it has no time of its own."""
     found = []
     for line in feed.control("GET", "log"):
         if line["outcome"] in outcomes:
-            at = datetime.fromisoformat(line["told_at"] or line["sent_at"])
-            found.append(Event(at, line["evse_ref"], line["word"], line["told_at"] is not None))
+            # The log is written after the sending: what was sent may have been received before.
+            changed_at = datetime.fromisoformat(line["changed_at"])
+            told_at = datetime.fromisoformat(line["told_at"]) if line["told_at"] else None
+            is_timed = told_at is not None and told_at <= changed_at + timedelta(minutes=2)
+            at = told_at if is_timed and told_at else changed_at
+            found.append(Event(at, line["evse_ref"], line["word"], is_timed))
     return found
 
 
