@@ -122,7 +122,7 @@ def encode(rows: list[dict[str, Any]], form: str) -> bytes:
     import pyarrow.parquet
 
     # A table has the columns of its first row: that one may lack some.
-    whole = [dict.fromkeys(columns) | row for row in rows]
+    whole: list[dict[str, Any]] = [dict.fromkeys(columns) | row for row in rows]
     timed = [{**row, "changed": row.get("changed") and datetime.fromisoformat(row["changed"])} for row in whole]
     file = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(timed), file)
