@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ingestion.collector import SystemClock
 from ingestion.config import (
     CpoConfig,
     FileDropFeed,
@@ -19,7 +21,6 @@ from ingestion.config import (
     RestPullFeed,
     RestPushFeed,
     StreamSettings,
-    secret,
 )
 from ingestion.feeds import Stream, open_polled, open_stream
 from ingestion.mapping import (
@@ -37,8 +38,11 @@ from ingestion.stream.pace import Pace
 from ingestion.values import parse_json
 from warehouse.strict_yaml import ConfigError
 
+if TYPE_CHECKING:
+    from ingestion.stream.listener import Event
 
-def findings(config: CpoConfig, seconds: float, find_secret: Callable[[str], str] = secret) -> Iterator[str]:
+
+def findings(config: CpoConfig, seconds: float) -> Iterator[str]:
     """Ask the feed once, listen to it for ``seconds``, or read its newest file; lines for people.
 
     Raises ``FeedError`` when it does not answer in full, ``ConfigError`` when it is not one that can be asked.
@@ -55,11 +59,11 @@ def findings(config: CpoConfig, seconds: float, find_secret: Callable[[str], str
             f" {config.cpo_id}`: it stores what can be taken, and says what cannot (see docs/history-files.md)"
         )
     if isinstance(feed, StreamSettings):
-        yield from _listen(config, feed, seconds, find_secret)
+        yield from _listen(config, feed, seconds)
     elif isinstance(feed, FileDropFeed):
         yield from _read_newest(config, feed)
     else:
-        yield from describe(config, ask_once(config, find_secret))
+        yield from describe(config, _ask_once(config))
     if isinstance(feed, OcpiPushFeed):
         yield (
             f"this is the full list by which the feed is reconciled; try what it pushes with `python -m ingestion register --cpo {config.cpo_id}` while"
@@ -67,9 +71,9 @@ def findings(config: CpoConfig, seconds: float, find_secret: Callable[[str], str
         )
 
 
-def ask_once(config: CpoConfig, find_secret: Callable[[str], str] = secret) -> Poll:
-    """Ask the feed once. Raises ``FeedError`` when it does not answer in full, ``ConfigError`` when it is not one that is polled."""
-    feed = open_polled(config, find_secret)
+def _ask_once(config: CpoConfig) -> Poll:
+    """Raises ``FeedError`` when the feed does not answer in full."""
+    feed = open_polled(config)
     try:
         return feed.poll()
     finally:
@@ -89,30 +93,12 @@ class _AsTold(Mapping[str, set[str]]):
         return 0
 
 
-def _listen(
-    config: CpoConfig, feed: StreamSettings, seconds: float, find_secret: Callable[[str], str]
-) -> Iterator[str]:
-    """Connect, ask for the lists that the file names, and hear what is told for ``seconds``."""
+def _listen(config: CpoConfig, feed: StreamSettings, seconds: float) -> Iterator[str]:
+    """Listen, and say what was heard."""
     from ingestion.stream.frames import FrameReader
-    from ingestion.stream.listener import Broke, Connected, Heard, Listener, Refused
+    from ingestion.stream.listener import Broke, Heard
 
-    pace = Pace()
-    stream = open_stream(config, lambda: datetime.now(UTC), pace, find_secret)
-    listener = Listener(stream.feed, lambda: datetime.now(UTC), pace, "")
-    listener.start()
-    try:
-        events = listener.buffer.take(2 * pace.open_seconds, 1)
-        if refused := next((event for event in events if isinstance(event, Refused)), None):
-            raise FeedError(refused.reason)
-        asked = _lists(stream)
-        events += listener.buffer.take(seconds, sys.maxsize)
-    finally:
-        listener.stop()
-        stream.close()
-    if listener.crash is not None:
-        raise listener.crash
-    if not any(isinstance(event, Connected) for event in events):
-        raise FeedError(f"no connection within {2 * pace.open_seconds:g} s")
+    asked, events = _hear(config, seconds)
     reader = FrameReader(feed)
     messages = [reader.read(event.frame.data) for event in events if isinstance(event, Heard)]
     every = [said for message in messages for said in message]
@@ -138,7 +124,33 @@ def _listen(
     yield from describe(config, Poll(None, assets=tuple(assets.values()), statuses=statuses, rejected=tuple(rejected)))
 
 
-def _lists(stream: Stream) -> Translated:
+def _hear(config: CpoConfig, seconds: float) -> tuple[Translated, list[Event]]:
+    """Connect, ask for the list that the file names, and hear what is told for ``seconds``. Raises ``FeedError``."""
+    from ingestion.stream.listener import Connected, Listener, Refused
+
+    pace = Pace()
+    clock = SystemClock()
+    stream = open_stream(config, clock.now, pace)
+    listener = Listener(stream.feed, clock.now, pace, "")
+    listener.start()
+    try:
+        events = listener.buffer.take(2 * pace.open_seconds, 1)
+        for event in events:
+            if isinstance(event, Refused):
+                raise FeedError(event.reason)
+        asked = _list_of(stream)
+        events += listener.buffer.take(seconds, sys.maxsize)
+    finally:
+        listener.stop()
+        stream.close()
+    if listener.crash is not None:
+        raise listener.crash
+    if not any(isinstance(event, Connected) for event in events):
+        raise FeedError(f"no connection within {2 * pace.open_seconds:g} s")
+    return asked, events
+
+
+def _list_of(stream: Stream) -> Translated:
     """What is asked for beside the stream: every EVSE with its status, or what the EVSEs are, or nothing. Raises ``FeedError``."""
     if stream.snapshot is not None:
         poll = stream.snapshot()
