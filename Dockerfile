@@ -16,6 +16,7 @@ COPY dbt_project dbt_project
 COPY expectations expectations
 COPY extracts extracts
 COPY ingestion ingestion
+COPY register register
 COPY simulator simulator
 COPY stack stack
 COPY warehouse warehouse

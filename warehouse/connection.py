@@ -26,6 +26,7 @@ class Role(StrEnum):
 
     OWNER = "owner"
     INGEST = "ingest"
+    REGISTRAR = "registrar"
     TRANSFORM = "transform"
     ANALYST = "analyst"
     PORTAL = "portal"
@@ -90,7 +91,7 @@ def connect(role: Role) -> psycopg.Connection:
         "connect_timeout": 10,
     }
     connection = psycopg.connect(**arguments)
-    if role is Role.INGEST:
+    if role in (Role.INGEST, Role.REGISTRAR):
         # A writer that hangs would hold back the cut-off of every transformation.
         connection.execute("set idle_in_transaction_session_timeout = '10min'")
         connection.commit()
