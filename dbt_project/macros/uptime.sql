@@ -6,28 +6,28 @@
     ]) }}
 {%- endmacro %}
 
-{# Sums of a pool of EVSE-seconds. Expects relations `facts` (seconds by status) and `rule_set_statuses` joined on status. -#}
+{# Sums of a pool of EVSE-seconds. Expects a relation `classified`: seconds by status and the class that a rule-set gives them. -#}
 {% macro class_sums() -%}
-        sum(facts.seconds)::bigint as in_service_seconds,
-        coalesce(sum(facts.seconds) filter (where rule_set_statuses.class = 'up'), 0)::bigint as up_seconds,
-        coalesce(sum(facts.seconds) filter (where rule_set_statuses.class = 'down'), 0)::bigint as down_seconds,
-        coalesce(sum(facts.seconds) filter (where rule_set_statuses.class = 'excluded'), 0)::bigint as excluded_seconds,
-        coalesce(sum(facts.seconds) filter (where rule_set_statuses.class = 'not_measured'), 0)::bigint
+        sum(classified.seconds)::bigint as in_service_seconds,
+        coalesce(sum(classified.seconds) filter (where classified.class = 'up'), 0)::bigint as up_seconds,
+        coalesce(sum(classified.seconds) filter (where classified.class = 'down'), 0)::bigint as down_seconds,
+        coalesce(sum(classified.seconds) filter (where classified.class = 'excluded'), 0)::bigint as excluded_seconds,
+        coalesce(sum(classified.seconds) filter (where classified.class = 'not_measured'), 0)::bigint
             as not_measured_seconds,
-        coalesce(sum(facts.seconds) filter (where rule_set_statuses.is_in_use), 0)::bigint as in_use_seconds,
+        coalesce(sum(classified.seconds) filter (where classified.is_in_use), 0)::bigint as in_use_seconds,
         {%- for status in in_service_statuses() %}
-        coalesce(sum(facts.seconds) filter (where facts.status = '{{ status }}'), 0)::bigint as {{ status }}_seconds,
+        coalesce(sum(classified.seconds) filter (where classified.status = '{{ status }}'), 0)::bigint as {{ status }}_seconds,
         {%- endfor %}
         -- What we do not know, by the class that the rule-set gives it: the bounds move it.
-        coalesce(sum(facts.seconds) filter (where facts.status in ('unknown', 'missing')), 0) as not_known,
-        coalesce(sum(facts.seconds) filter (
-            where facts.status in ('unknown', 'missing') and rule_set_statuses.class = 'up'
+        coalesce(sum(classified.seconds) filter (where classified.status in ('unknown', 'missing')), 0) as not_known,
+        coalesce(sum(classified.seconds) filter (
+            where classified.status in ('unknown', 'missing') and classified.class = 'up'
         ), 0) as not_known_up,
-        coalesce(sum(facts.seconds) filter (
-            where facts.status in ('unknown', 'missing') and rule_set_statuses.class = 'down'
+        coalesce(sum(classified.seconds) filter (
+            where classified.status in ('unknown', 'missing') and classified.class = 'down'
         ), 0) as not_known_down,
-        coalesce(sum(facts.seconds) filter (
-            where facts.status in ('unknown', 'missing') and rule_set_statuses.class = 'not_measured'
+        coalesce(sum(classified.seconds) filter (
+            where classified.status in ('unknown', 'missing') and classified.class = 'not_measured'
         ), 0) as not_known_not_measured
 {%- endmacro %}
 
@@ -93,80 +93,260 @@
         end as target_result
 {%- endmacro %}
 
-{# A whole uptime mart: seconds of `facts` pooled over the EVSEs of a level and judged by every rule-set. -#}
-{% macro uptime_mart(level, facts, period) -%}
+{# How many of the bits 0 to 11 are set. -#}
+{% macro count_of_bits(bits) -%}
+    bit_count({{ bits }}::bit(12))::integer
+{%- endmacro %}
+
+{# A whole uptime mart: seconds pooled over the EVSEs of a level and judged by every rule-set.
+   `period` is what a row is about: local_date, local_month, rolling_12_months (those that end with local_month) or year. -#}
+{% macro uptime_mart(level, period) -%}
     {%- set keys = {
         'connector': ['connector_key', 'evse_key', 'charger_key', 'site_key', 'cpo_key'],
+        'evse': ['evse_key', 'charger_key', 'site_key', 'cpo_key'],
         'charger': ['charger_key', 'site_key', 'cpo_key'],
         'site': ['site_key', 'cpo_key'],
+        'group': ['grouping', 'group_id', 'group_name', 'cpo_key', 'minimum_power_kw'],
     }[level] -%}
+    {#- A connector inherits the time of its EVSE; everything else pools each EVSE once. -#}
+    {%- set unit_keys = keys if level == 'connector' else ['evse_key', 'charger_key', 'site_key', 'cpo_key'] -%}
+    {%- set has_months = period in ('rolling_12_months', 'year') -%}
+    {%- set period_column = {'rolling_12_months': 'local_month', 'year': 'local_year'}.get(period, period) -%}
+    {%- set counts = {'charger': ['evse_count'], 'site': ['evse_count'], 'group': ['evse_count', 'site_count']}.get(level, []) -%}
+    {%- set counts = counts + (['month_count'] if has_months else []) -%}
 with facts as (
 
-    select * from {{ ref(facts) }}
+    select * from {{ ref('fct_evse_status_daily' if period == 'local_date' else 'int_evse__status_monthly') }}
 
 ),
 
-places as (
+excluded_facts as (
 
-    -- A connector inherits the time of its EVSE; a charger and a site pool each EVSE once.
+    select * from {{ ref('int_evse__excluded_daily') }}
+
+),
+
+-- What is read twice would be copied, and the copy not filtered by what is asked for.
+places as not materialized (
+
     select * from {{ ref('dim_connector' if level == 'connector' else 'dim_evse') }}
 
 ),
 
+{% if level == 'group' -%}
+groupings as not materialized (
+
+    select * from {{ ref('int_evse__grouping') }}
+
+),
+
+{% endif -%}
+{% if has_months -%}
+months as not materialized (
+
+    select * from {{ ref('int_period__months') }}
+    where period = '{{ period }}'
+
+),
+
+{% endif -%}
 rule_sets as (
 
     select * from {{ ref('rule_sets') }}
 
 ),
 
-rule_set_statuses as (
+rule_set_statuses as not materialized (
 
     select * from {{ ref('rule_set_statuses') }}
+
+),
+
+units as (
+
+    select
+        {%- for key in unit_keys %}
+        places.{{ key }},
+        {%- endfor %}
+        {{ 'months.period_date' if has_months else 'facts.' ~ period }} as {{ period_column }},
+        {%- if has_months %}
+        -- A set of months, so that the sets of a pool can be united.
+        bit_or(1 << months.month_number) as month_bits,
+        {%- endif %}
+        {%- for status in in_service_statuses() %}
+        coalesce(sum(facts.seconds) filter (where facts.status = '{{ status }}'), 0) as {{ status }}_seconds
+        {{- ',' if not loop.last }}
+        {%- endfor %}
+    from facts
+    inner join places on places.evse_key = facts.evse_key
+    {%- if has_months %}
+    inner join months on months.local_month = facts.local_month
+    {%- endif %}
+    group by
+        {%- for key in unit_keys %}
+        places.{{ key }},
+        {%- endfor %}
+        {{ 'months.period_date' if has_months else 'facts.' ~ period }}
+
+),
+
+pools as (
+
+    select
+        {%- for key in keys %}
+        {{ 'groupings' if level == 'group' else 'units' }}.{{ key }},
+        {%- endfor %}
+        units.{{ period_column }},
+        {%- if 'evse_count' in counts %}
+        count(*) as evse_count,
+        {%- endif %}
+        {%- if 'site_count' in counts %}
+        count(distinct units.site_key) as site_count,
+        {%- endif %}
+        {%- if 'month_count' in counts %}
+        {{ count_of_bits('bit_or(units.month_bits)') }} as month_count,
+        {%- endif %}
+        {%- for status in in_service_statuses() %}
+        sum(units.{{ status }}_seconds) as {{ status }}_seconds{{ ',' if not loop.last }}
+        {%- endfor %}
+    from units
+    {%- if level == 'group' %}
+    inner join groupings on groupings.evse_key = units.evse_key
+    {%- endif %}
+    group by
+        {%- for key in keys %}
+        {{ 'groupings' if level == 'group' else 'units' }}.{{ key }},
+        {%- endfor %}
+        units.{{ period_column }}
+
+),
+
+told as (
+
+    select
+        pools.*,
+        listed.status,
+        listed.seconds
+    from pools
+    cross join lateral (
+        values
+            {%- for status in in_service_statuses() %}
+            ('{{ status }}', pools.{{ status }}_seconds){{ ',' if not loop.last }}
+            {%- endfor %}
+    ) as listed (status, seconds)
+    where listed.seconds > 0
+
+),
+
+excluded as (
+
+    select
+        {%- for key in keys %}
+        {{ 'groupings' if level == 'group' else 'places' }}.{{ key }},
+        {%- endfor %}
+        {{ 'months.period_date' if has_months else 'excluded_facts.' ~ period }} as {{ period_column }},
+        excluded_facts.rule_set,
+        excluded_facts.rule_set_version,
+        excluded_facts.status,
+        sum(excluded_facts.seconds) as seconds
+    from excluded_facts
+    inner join places on places.evse_key = excluded_facts.evse_key
+    {%- if level == 'group' %}
+    inner join groupings on groupings.evse_key = excluded_facts.evse_key
+    {%- endif %}
+    {%- if has_months %}
+    inner join months on months.local_month = excluded_facts.local_month
+    {%- endif %}
+    group by
+        {%- for key in keys %}
+        {{ 'groupings' if level == 'group' else 'places' }}.{{ key }},
+        {%- endfor %}
+        {{ 'months.period_date' if has_months else 'excluded_facts.' ~ period }},
+        excluded_facts.rule_set,
+        excluded_facts.rule_set_version,
+        excluded_facts.status
+
+),
+
+classified as (
+
+    select
+        {%- for key in keys + [period_column] + counts %}
+        told.{{ key }},
+        {%- endfor %}
+        rule_set_statuses.rule_set,
+        rule_set_statuses.rule_set_version,
+        rule_set_statuses.status,
+        rule_set_statuses.class,
+        rule_set_statuses.is_in_use,
+        told.seconds
+    from told
+    inner join rule_set_statuses on rule_set_statuses.status = told.status
+
+    union all
+
+    -- Time that an entry of the register covers leaves the class of its status for `excluded`; it stays time in its status.
+    select
+        {%- for key in keys + [period_column] %}
+        excluded.{{ key }},
+        {%- endfor %}
+        {%- for count in counts %}
+        null as {{ count }},
+        {%- endfor %}
+        excluded.rule_set,
+        excluded.rule_set_version,
+        excluded.status,
+        moved.class,
+        false as is_in_use,
+        moved.seconds
+    from excluded
+    inner join rule_set_statuses
+        on rule_set_statuses.rule_set = excluded.rule_set
+            and rule_set_statuses.rule_set_version = excluded.rule_set_version
+            and rule_set_statuses.status = excluded.status
+    cross join lateral (
+        values (rule_set_statuses.class, -excluded.seconds), ('excluded', excluded.seconds)
+    ) as moved (class, seconds)
 
 ),
 
 pooled as (
 
     select
-        {%- for key in keys %}
-        places.{{ key }},
+        {%- for key in keys + [period_column] %}
+        classified.{{ key }},
         {%- endfor %}
-        facts.{{ period }},
-        rule_set_statuses.rule_set,
-        rule_set_statuses.rule_set_version,
-        {%- if level != 'connector' %}
-        count(distinct places.evse_key)::integer as evse_count,
-        {%- endif %}
+        classified.rule_set,
+        classified.rule_set_version,
+        {%- for count in counts %}
+        max(classified.{{ count }})::integer as {{ count }},
+        {%- endfor %}
         {{ class_sums() }}
-    from facts
-    inner join places on places.evse_key = facts.evse_key
-    inner join rule_set_statuses on rule_set_statuses.status = facts.status
+    from classified
     group by
-        {%- for key in keys %}
-        places.{{ key }},
+        {%- for key in keys + [period_column] %}
+        classified.{{ key }},
         {%- endfor %}
-        facts.{{ period }},
-        rule_set_statuses.rule_set,
-        rule_set_statuses.rule_set_version
+        classified.rule_set,
+        classified.rule_set_version
 
 ),
 
 judged as (
 
     select
-        {%- for key in keys %}
+        {%- for key in keys + [period_column, 'rule_set', 'rule_set_version'] + counts %}
         pooled.{{ key }},
         {%- endfor %}
-        pooled.{{ period }},
-        pooled.rule_set,
-        pooled.rule_set_version,
-        {%- if level != 'connector' %}
-        pooled.evse_count,
-        {%- endif %}
         {{ uptime_columns() }}
     from pooled
     inner join rule_sets
-        on rule_sets.rule_set = pooled.rule_set and rule_sets.rule_set_version = pooled.rule_set_version
+        on rule_sets.rule_set = pooled.rule_set
+            and rule_sets.rule_set_version = pooled.rule_set_version
+            {%- if level == 'group' %}
+            and pooled.minimum_power_kw =
+            case when pooled.grouping in ('all', 'cpo') then rule_sets.minimum_power_kw else 0 end
+            {%- endif %}
 
 )
 

@@ -23,6 +23,7 @@ READ_STATE = "select count(*) from state.transform_run"
 
 ALLOWED = {
     Role.INGEST: {READ_RAW, WRITE_RAW},
+    Role.REGISTRAR: set(),
     Role.TRANSFORM: {READ_RAW, READ_MART, WRITE_MART, MAKE_TABLE, READ_INTERMEDIATE, READ_LIVE, READ_STATE},
     Role.ANALYST: {READ_MART, READ_LIVE},
     Role.PORTAL: {READ_LIVE},

@@ -22,6 +22,12 @@ versions as (
 
 ),
 
+exclusions as (
+
+    select * from {{ ref('stg_exclusion_version') }}
+
+),
+
 -- A change counts from its own time to the EVSE's next observation; one that begins its service, for all days since.
 by_changes as (
 
@@ -65,6 +71,22 @@ by_time as (
         {{ previous_as_of() }} as touched_from,
         {{ as_of() }} as touched_until
     from services
+
+),
+
+-- What entries say now and what they said before: both begin or cease to be excluded.
+by_register as (
+
+    select
+        said.evse_key,
+        said.excluded_from as touched_from,
+        least(said.excluded_until, {{ as_of() }}) as touched_until
+    from exclusions as said
+    where said.exclusion_id in (
+        select exclusions.exclusion_id
+        from exclusions
+        where exclusions.recorded_at > {{ previous_as_of() }}
+    )
 
 ),
 
@@ -113,6 +135,8 @@ touched as (
     select * from by_time
     union all
     select * from by_description
+    union all
+    select * from by_register
 
 ),
 

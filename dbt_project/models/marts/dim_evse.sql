@@ -17,6 +17,29 @@ breaks as (
 
 ),
 
+connectors as (
+
+    select * from {{ ref('int_connector__current') }}
+
+),
+
+power_bands as (
+
+    select * from {{ ref('power_bands') }}
+
+),
+
+-- Of connectors that are not listed any more only if none is.
+powers as (
+
+    select
+        evse_key,
+        coalesce(max(power_kw) filter (where is_listed), max(power_kw)) as power_kw
+    from connectors
+    group by evse_key
+
+),
+
 removals as (
 
     select
@@ -62,6 +85,8 @@ described as (
         services.evse_id,
         services.emi3_id,
         services.commissioned_on,
+        powers.power_kw::numeric(9, 3) as power_kw,
+        coalesce(power_bands.power_band, 'unknown') as power_band,
         services.in_service_from,
         least(services.ended_at, whole_removals.removed_from) as in_service_until
     from services
@@ -69,6 +94,10 @@ described as (
     left join whole_removals
         on whole_removals.evse_key = services.evse_key
             and whole_removals.removed_until = least({{ as_of() }}, services.ended_at)
+    left join powers on powers.evse_key = services.evse_key
+    left join power_bands
+        on powers.power_kw >= power_bands.power_from_kw
+            and (powers.power_kw < power_bands.power_until_kw or power_bands.power_until_kw is null)
 
 )
 

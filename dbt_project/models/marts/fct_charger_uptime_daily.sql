@@ -1,3 +1,3 @@
 {{ config(materialized='view') }}
 
-{{ uptime_mart('charger', 'fct_evse_status_daily', 'local_date') }}
+{{ uptime_mart('charger', 'local_date') }}

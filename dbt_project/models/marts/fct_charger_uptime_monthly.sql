@@ -1,3 +1,3 @@
 {{ config(materialized='view') }}
 
-{{ uptime_mart('charger', 'int_evse__status_monthly', 'local_month') }}
+{{ uptime_mart('charger', 'local_month') }}

@@ -1,3 +1,3 @@
 {{ config(materialized='view') }}
 
-{{ uptime_mart('connector', 'fct_evse_status_daily', 'local_date') }}
+{{ uptime_mart('connector', 'local_date') }}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0003_rules"
+revision = "0003"
 down_revision = "0002"
 
 TABLES = """

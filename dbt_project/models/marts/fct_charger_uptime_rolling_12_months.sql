@@ -1,0 +1,3 @@
+{{ config(materialized='view') }}
+
+{{ uptime_mart('charger', 'rolling_12_months') }}

@@ -1,0 +1,3 @@
+{{ config(materialized='view') }}
+
+{{ uptime_mart('evse', 'year') }}
