@@ -4,7 +4,6 @@ candidate."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -22,6 +21,7 @@ from expectations.candidate import (
 )
 from expectations.months import days, first_day
 from extracts.recipients import Recipient
+from extracts.snapshot import SelectError, marts_snapshot
 from warehouse.connection import Role, connect
 from warehouse.object_store import ObjectStore
 
@@ -62,10 +62,6 @@ _JOINS = {
     "chargers": ("dim_cpo", "dim_site", "dim_charger"),
     "connectors": ("dim_cpo", "dim_site", "dim_charger", "dim_evse", "dim_connector"),
 }
-
-
-class SelectError(RuntimeError):
-    """The marts cannot be read as they are."""
 
 
 def _columns(table: str, homes: Mapping[str, str], own: str) -> sql.Composed:
@@ -187,19 +183,7 @@ def read_candidate(connection: psycopg.Connection, recipient: Recipient, month: 
         "rule_set_version": recipient.rule_set_version,
         "statuses": list(STATUSES),
     }
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-    connection.autocommit = True
-    connection.execute("set default_transaction_read_only = on")
-    # Not while the marts are being rebuilt: they would be of two cut-offs. A run under way is waited for, before the snapshot is taken.
-    connection.execute("select pg_advisory_lock_shared(hashtextextended('chargeatlarge transform', 0))")
-    with connection.transaction():
-        connection.execute("set local time zone 'UTC'")
-        row = connection.execute(
-            "select as_of, finished_at from marts.fct_transform_run order by run_key desc limit 1"
-        ).fetchone()
-        if row is None or row[1] is None:
-            raise SelectError("the latest transform run has not finished: let transform_warehouse succeed first")
-        as_of: datetime = row[0]
+    with marts_snapshot(connection) as as_of:
         tables = {level: _read(connection, level, _level_query(level), values) for level in LEVELS}
         tables["register"] = _read(connection, "register", _register_query(), values)
         tables["service_breaks"] = _read(connection, "service_breaks", _service_breaks_query(), values)

@@ -20,7 +20,8 @@ from expectations.gate import GateBlocked, GateError
 from extracts import tasks
 from extracts.__main__ import main
 from extracts.locks import LockLostError, warehouse_lock
-from extracts.select import SelectError, read_candidate
+from extracts.select import read_candidate
+from extracts.snapshot import SelectError
 from tests.extract_world import AS_OF, NSW, World
 from warehouse.connection import Role, connect
 

@@ -55,6 +55,7 @@ inherited as (
         lower(profiles.source_word) as source_word,
         profiles.status,
         profiles.valid_from,
+        lineage.ancestor as given_by_profile,
         min(profiles.valid_from) over (
             partition by lineage.status_profile, lower(profiles.source_word)
             order by lineage.distance
@@ -79,6 +80,7 @@ dated as (
         status_profile,
         source_word,
         status,
+        given_by_profile,
         valid_from::timestamp at time zone 'UTC' as valid_from,
         coalesce(
             lead(valid_from) over (partition by status_profile, source_word order by valid_from)

@@ -1,0 +1,80 @@
+{# What cut an EVSE's time where `span` begins. `told`: what was told of the EVSE in that second, if anything. Expects relations `islands` and `contacts`.
+   A cut inside a day that nothing of its own explains comes from another EVSE of the charger. -#}
+{% macro begun_by(span, told, is_first_of_day) -%}
+        case
+            when {{ told }}.change_key is not null and {{ told }}.status_word is null then 'absent'
+            when {{ told }}.change_key is not null and {{ span }}.status <> 'missing' then 'observation'
+            when {{ span }}.status = 'missing' and (
+                select
+                    islands.alive_until = {{ span }}.span_from
+                    -- At midnight: what was not known before can't be lost.
+                    and (islands.complete_from is not null or {{ span }}.observed_at >= islands.heard_from)
+                from islands
+                where islands.feed_key = evses.cpo_key and islands.alive_from < {{ span }}.span_from
+                order by islands.alive_from desc
+                limit 1
+            ) then case
+                when exists (
+                    select 1
+                    from contacts
+                    where contacts.feed_key = evses.cpo_key
+                        and contacts.outcome = 'lost'
+                        and contacts.contact_from >= {{ span }}.span_from
+                        and contacts.contact_from < {{ span }}.span_from + interval '1 second'
+                ) then 'messages_lost'
+                else 'contact_lost'
+            end
+            when {{ span }}.status <> 'missing' and (
+                select
+                    islands.complete_from = {{ span }}.span_from
+                    -- At midnight: what it told itself in this island was known before.
+                    and {{ span }}.observed_at < islands.heard_from
+                from islands
+                where islands.feed_key = evses.cpo_key and islands.alive_from <= {{ span }}.span_from
+                order by islands.alive_from desc
+                limit 1
+            ) then 'contact'
+            -- Told while messages were being lost: known, and no sign that it holds.
+            when {{ told }}.change_key is not null then 'observation'
+            when {{ span }}.span_from = evses.in_service_from then 'service_began'
+            when {{ is_first_of_day }} then 'local_midnight'
+            else 'sibling'
+        end
+{%- endmacro %}
+
+{# What was told of an EVSE in the second of `at`: the last of it, which holds. Expects a relation `changes`. -#}
+{% macro told_in_the_second(evse_key, at) -%}
+        select
+            changes.change_key,
+            changes.observed_at,
+            changes.received_at,
+            changes.status_word
+        from changes
+        where changes.evse_key = {{ evse_key }}
+            and changes.observed_at >= {{ at }}
+            and changes.observed_at < {{ at }} + interval '1 second'
+        order by changes.observed_at desc, changes.change_key desc
+        limit 1
+{%- endmacro %}
+
+{# The end of the last contact with a feed that began before `at`, and `at` itself while the feed was held. Expects relations `contacts` and `held`. -#}
+{% macro last_contact_before(feed_key, at) -%}
+        greatest(
+            (
+                select least(contacts.contact_until, {{ at }})
+                from contacts
+                where contacts.feed_key = {{ feed_key }}
+                    and contacts.outcome in ('complete', 'alive')
+                    and contacts.contact_from < {{ at }}
+                order by contacts.contact_from desc
+                limit 1
+            ),
+            (
+                select least(held.line_until, {{ at }})
+                from held
+                where held.feed_key = {{ feed_key }} and held.line_from < {{ at }}
+                order by held.line_from desc
+                limit 1
+            )
+        )
+{%- endmacro %}
