@@ -75,7 +75,9 @@ def reason(scenario: Scenario, evse_id: str, before: dict[str, Any] | None, span
         return {"absent"}
     is_lost = any(int(loss.start) == second and not was_held(scenario, loss) for loss in scenario.losses)
     if span["status"] == "missing" and before is not None and before["status"] not in ("missing", "removed"):
-        return {"messages_lost"} if is_lost else {"contact_lost"} if loses_contact(scenario, second) else {"unexplained"}
+        return (
+            {"messages_lost"} if is_lost else {"contact_lost"} if loses_contact(scenario, second) else {"unexplained"}
+        )
     if told is not None:
         return {"observation", "messages_lost"} if is_lost and span["status"] == "missing" else {"observation"}
     if before is not None and before["status"] == "missing" and span["status"] != "missing":
@@ -133,10 +135,15 @@ def test_the_observation_in_force_and_the_contacts_at_both_ends_are_the_feeds_ow
         for evse_id, spans in spans_of(scenario).items():
             for span in spans:
                 begin = span["span_from"].timestamp()
-                told = [c for c in scenario.changes if c.evse_id == evse_id and int(c.at) <= begin and c.word != "missing"]
+                told = [
+                    c for c in scenario.changes if c.evse_id == evse_id and int(c.at) <= begin and c.word != "missing"
+                ]
                 if told:
                     last = max(told, key=lambda change: change.at)
-                    assert (span["status_word"], span["observed_at"]) == (last.word, datetime.fromtimestamp(last.at, UTC))
+                    assert (span["status_word"], span["observed_at"]) == (
+                        last.word,
+                        datetime.fromtimestamp(last.at, UTC),
+                    )
                     expected = "unmapped" if last.word == "SomethingNew" else "history"
                     assert (span["status_profile"], span["meaning_profile"]) == ("history", expected)
                     assert (span["status"] in (last.word, "missing")) or expected == "unmapped"
@@ -146,6 +153,9 @@ def test_the_observation_in_force_and_the_contacts_at_both_ends_are_the_feeds_ow
                     at = span[f"span_{end}"].timestamp()
                     contact = span[f"last_contact_before_{end}_at"]
                     expected_contact = last_contact_before(scenario, at)
-                    assert (None if contact is None else contact.timestamp()) == expected_contact, (scenario.cpo_id, span)
+                    assert (None if contact is None else contact.timestamp()) == expected_contact, (
+                        scenario.cpo_id,
+                        span,
+                    )
                     held += expected_contact == at
     assert held > 10
