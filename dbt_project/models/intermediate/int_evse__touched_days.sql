@@ -90,7 +90,35 @@ by_register as (
 
 ),
 
--- A description that moves days or service moves all days of the EVSE.
+touched as (
+
+    select * from by_changes
+    union all
+    select * from by_contact
+    union all
+    select * from by_time
+    union all
+    select * from by_register
+
+),
+
+by_instant as (
+
+    select distinct
+        touched.evse_key,
+        greatest(
+            (touched.touched_from at time zone services.time_zone)::date,
+            (services.in_service_from at time zone services.time_zone)::date
+        ) as first_date,
+        (
+            (least(touched.touched_until, services.ended_at) - interval '1 second') at time zone services.time_zone
+        )::date as last_date
+    from touched
+    inner join services on services.evse_key = touched.evse_key
+    where touched.touched_until > services.in_service_from
+
+),
+
 versions_before as (
 
     select * from versions
@@ -112,12 +140,20 @@ described_anew as (
 
 ),
 
+-- A description that moves days or service moves all days of the EVSE, also those that it was in service by what was described before.
 by_description as (
 
     select
         services.evse_key,
-        '-infinity'::timestamptz as touched_from,
-        {{ as_of() }} as touched_until
+        -- Any two calendars are at most two days apart.
+        (
+            least(
+                services.in_service_from,
+                services.first_observed_at,
+                described_before.commissioned_on::timestamp at time zone described_before.time_zone
+            ) at time zone services.time_zone
+        )::date - 2 as first_date,
+        (least({{ as_of() }}, services.ended_at) at time zone services.time_zone)::date + 2 as last_date
     from described_anew
     inner join services on services.evse_key = described_anew.evse_key
     left join described_before on described_before.evse_key = services.evse_key
@@ -126,34 +162,11 @@ by_description as (
 
 ),
 
-touched as (
-
-    select * from by_changes
-    union all
-    select * from by_contact
-    union all
-    select * from by_time
-    union all
-    select * from by_description
-    union all
-    select * from by_register
-
-),
-
 dated as (
 
-    select distinct
-        touched.evse_key,
-        greatest(
-            (touched.touched_from at time zone services.time_zone)::date,
-            (services.in_service_from at time zone services.time_zone)::date
-        ) as first_date,
-        (
-            (least(touched.touched_until, services.ended_at) - interval '1 second') at time zone services.time_zone
-        )::date as last_date
-    from touched
-    inner join services on services.evse_key = touched.evse_key
-    where touched.touched_until > services.in_service_from
+    select * from by_instant
+    union all
+    select * from by_description
 
 ),
 
