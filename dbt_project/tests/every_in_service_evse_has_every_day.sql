@@ -32,6 +32,7 @@ expected as (
         ) as seconds
     from touched
     inner join services on services.evse_key = touched.evse_key
+    where services.in_service_from is not null
 
 ),
 
