@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 # A connector inherits the time of its EVSE: any connector's row is the EVSE's.
 MARTS = {
-    "evse": "fct_connector_uptime_monthly",
+    "evse": "fct_evse_uptime_monthly",
     "charger": "fct_charger_uptime_monthly",
     "site": "fct_site_uptime_monthly",
 }

@@ -103,5 +103,11 @@
         where commissioned_on is not null
         order by evse_key, valid_from desc, asset_version_key desc
     ) as stated on stated.evse_key = versions.evse_key
-    order by versions.evse_key, versions.is_listed desc, versions.valid_from desc, versions.asset_version_key desc
+    order by
+        versions.evse_key,
+        versions.is_listed desc,
+        versions.valid_from desc,
+        -- Of descriptions of one time the ids decide, not the order in which they arrived.
+        versions.connector_id,
+        versions.asset_version_key desc
 {%- endmacro %}

@@ -237,7 +237,7 @@ CASES = {
         {3, 4, 5},
     ),
     # Days 0 to 3 are not in service any more.
-    "a_commissioning_date_after_the_first_observation": Case(
+    "a_later_commissioning_date": Case(
         two_evses([HELD]),
         Delivery([replace(asset(A), time_zone=ZONE, valid_from=at(5, 0), commissioned_on=date(2026, 9, 14))]),
         set(range(10)),

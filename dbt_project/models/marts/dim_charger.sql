@@ -19,7 +19,7 @@ described as (
         feed_key::integer as cpo_key,
         charger_id
     from connectors
-    order by charger_key, is_listed desc, valid_from desc, asset_version_key desc
+    order by charger_key, is_listed desc, valid_from desc, evse_id, connector_id, asset_version_key desc
 
 )
 

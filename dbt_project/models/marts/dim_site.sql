@@ -21,7 +21,8 @@ described as (
 
     select distinct on (site_key) *
     from connectors
-    order by site_key, is_listed desc, valid_from desc, asset_version_key desc
+    -- Of descriptions of one time the ids decide, not the order in which they arrived.
+    order by site_key, is_listed desc, valid_from desc, evse_id, connector_id, asset_version_key desc
 
 ),
 
