@@ -21,7 +21,6 @@ from extracts.snapshot import marts_snapshot
 
 Row = dict[str, Any]
 
-# A connector inherits the time of its EVSE: any connector's row is the EVSE's.
 MARTS = {
     "evse": "fct_evse_uptime_monthly",
     "charger": "fct_charger_uptime_monthly",
