@@ -1,0 +1,69 @@
+with touched as (
+
+    select
+        evse_key,
+        min(local_date) as first_date
+    from {{ ref('int_evse__touched_days') }}
+    group by evse_key
+
+),
+
+services as (
+
+    select * from {{ ref('int_evse__service') }}
+
+),
+
+rule_set_statuses as (
+
+    select * from {{ ref('rule_set_statuses') }}
+
+),
+
+-- In any other status neither an outage nor a session goes on, whatever the rule-set.
+eventful as (
+
+    select status from rule_set_statuses
+    where class in ('down', 'not_measured')
+    union
+    select * from (values ('charging'), ('finishing')) as charged (status)
+
+),
+
+-- What was before the first touched day stays; what may go on into it begins after the last span in which surely nothing did.
+restarts as (
+
+    select
+        touched.evse_key,
+        services.time_zone,
+        coalesce(uneventful.span_from, '-infinity') as events_from,
+        coalesce(used.span_from, '-infinity') as unused_from
+    from touched
+    inner join services on services.evse_key = touched.evse_key
+    left join lateral (
+        select spans.span_from
+        from {{ ref('int_evse__status_span') }} as spans
+        where spans.evse_key = touched.evse_key
+            and spans.span_from < touched.first_date::timestamp at time zone services.time_zone
+            and spans.status not in (select eventful.status from eventful)
+        order by spans.span_from desc
+        limit 1
+    ) as uneventful on true
+    left join lateral (
+        select spans.span_from
+        from {{ ref('int_evse__status_span') }} as spans
+        where spans.evse_key = touched.evse_key
+            and spans.span_from < touched.first_date::timestamp at time zone services.time_zone
+            and spans.status not in ('available', 'unknown', 'missing')
+        order by spans.span_from desc
+        limit 1
+    ) as used on true
+
+)
+
+select
+    evse_key,
+    events_from,
+    (events_from at time zone time_zone)::date::timestamp at time zone time_zone as events_day_from,
+    unused_from
+from restarts
