@@ -3,6 +3,11 @@
     ('unknown', 'missing')
 {%- endmacro %}
 
+{# Statuses that say nothing but that an EVSE is there: neither a use nor a trouble that somebody told. -#}
+{% macro idle_statuses() -%}
+    ('available', 'unknown', 'missing')
+{%- endmacro %}
+
 {# Delete the events of an incremental model that this run computes anew: those that begin at or after the restart of their EVSE. -#}
 {% macro delete_events(begin) -%}
     {% if is_incremental() -%}

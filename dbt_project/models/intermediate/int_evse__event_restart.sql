@@ -54,7 +54,7 @@ restarts as (
         from {{ ref('int_evse__status_span') }} as spans
         where spans.evse_key = touched.evse_key
             and spans.span_from < touched.first_date::timestamp at time zone services.time_zone
-            and spans.status not in ('available', 'unknown', 'missing')
+            and spans.status not in {{ idle_statuses() }}
         order by spans.span_from desc
         limit 1
     ) as used on true

@@ -15,9 +15,9 @@ evses as (
 
 ),
 
-sites as (
+services as (
 
-    select * from {{ ref('dim_site') }}
+    select * from {{ ref('int_evse__service') }}
 
 ),
 
@@ -41,11 +41,11 @@ months as (
         evses.charger_key,
         evses.site_key,
         evses.cpo_key,
-        served.local_month::timestamp at time zone sites.time_zone as month_from,
-        (served.local_month + interval '1 month') at time zone sites.time_zone as month_until
+        served.local_month::timestamp at time zone services.time_zone as month_from,
+        (served.local_month + interval '1 month') at time zone services.time_zone as month_until
     from served
     inner join evses on evses.evse_key = served.evse_key
-    inner join sites on sites.site_key = evses.site_key
+    inner join services on services.evse_key = served.evse_key
 
 ),
 

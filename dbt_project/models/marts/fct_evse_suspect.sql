@@ -39,7 +39,7 @@ activity as (
 -- Signs of life, and known troubles: anything but available.
 signs as (
 
-    {{ spans_since('unused_from', "status <> 'available' and status not in " ~ not_known_statuses()) }}
+    {{ spans_since('unused_from', "status not in " ~ idle_statuses()) }}
 
 ),
 
