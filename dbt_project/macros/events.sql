@@ -8,12 +8,21 @@
     ('available', 'unknown', 'missing')
 {%- endmacro %}
 
-{# Delete the events of an incremental model that this run computes anew: those that begin at or after the restart of their EVSE. -#}
+{# Delete the events of an incremental model that this run computes anew: those that begin at or after the restart of their EVSE.
+   Looked up by index for each EVSE, as in `spans_since`, and then deleted by their place in the table: a join would read all of it. -#}
 {% macro delete_events(begin) -%}
     {% if is_incremental() -%}
-        delete from {{ this }} as old
-        using {{ ref('int_evse__event_restart') }} as restarts
-        where old.evse_key = restarts.evse_key and old.{{ begin }} >= restarts.events_from
+        delete from {{ this }}
+        where ctid = any(array(
+            select begun.ctid
+            from {{ ref('int_evse__event_restart') }} as restarts
+            cross join lateral (
+                select ctid
+                from {{ this }}
+                where evse_key = restarts.evse_key and {{ begin }} >= restarts.events_from
+                offset 0
+            ) as begun
+        ))
     {%- endif %}
 {%- endmacro %}
 
@@ -25,21 +34,21 @@
         using {{ ref('int_evse__event_restart') }} as restarts
         where old.evse_key = restarts.evse_key
             and old.suspect_from >= case old.kind
-                when 'zombie' then restarts.unused_from
+                when 'zombie' then restarts.idle_from
                 when 'flapping' then restarts.events_day_from
             end
     {%- endif %}
 {%- endmacro %}
 
-{# Spans of the restarted EVSEs from column `since` of relation `restarts` on. The offset keeps it one look into the index per EVSE: the planner takes a
-   comparison with a column for a third of all history. -#}
-{% macro spans_since(since, condition) -%}
+{# Spans of the restarted EVSEs from which events are computed. The offset keeps it one look into the index per EVSE: the planner takes a comparison with
+   a column for a third of all history. -#}
+{% macro spans_since_restart(condition) -%}
     select spans.*
     from restarts
     cross join lateral (
         select *
         from {{ ref('int_evse__status_span') }}
-        where evse_key = restarts.evse_key and span_from >= restarts.{{ since }} and {{ condition }}
+        where evse_key = restarts.evse_key and span_from >= restarts.events_from and {{ condition }}
         offset 0
     ) as spans
 {%- endmacro %}

@@ -32,7 +32,7 @@ classes as (
 
 spans as (
 
-    {{ spans_since('events_from', 'status in (select classes.status from classes)') }}
+    {{ spans_since_restart('status in (select classes.status from classes)') }}
 
 ),
 

@@ -21,7 +21,7 @@ services as (
 -- Of other statuses it matters only that time is left out where they were.
 spans as (
 
-    {{ spans_since('events_from', "(status in ('charging', 'finishing') or status in " ~ not_known_statuses() ~ ")") }}
+    {{ spans_since_restart("(status in ('charging', 'finishing') or status in " ~ not_known_statuses() ~ ")") }}
 
 ),
 

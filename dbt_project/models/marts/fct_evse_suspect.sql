@@ -36,30 +36,39 @@ activity as (
 
 ),
 
--- Signs of life, and known troubles: anything but available.
-signs as (
-
-    {{ spans_since('unused_from', "status not in " ~ idle_statuses()) }}
-
-),
-
-last_signs as (
+-- Days on which anything but available was told: a use, a trouble, a removal. What was before its service counts as one.
+sign_days as (
 
     select
-        evse_key,
-        span_from,
-        span_until
-    from signs
+        restarts.evse_key,
+        daily.local_date
+    from restarts
+    cross join lateral (
+        select distinct local_date
+        from {{ ref('fct_evse_status_daily') }}
+        where evse_key = restarts.evse_key
+            and local_date >= restarts.sign_date
+            and status not in {{ idle_statuses() }}
+        offset 0
+    ) as daily
 
-    union all
+    union
+
+    select
+        restarts.evse_key,
+        breaks.local_date
+    from restarts
+    inner join {{ ref('fct_evse_service_break') }} as breaks on breaks.evse_key = restarts.evse_key
+    where breaks.local_date >= restarts.sign_date
+
+    union
 
     select
         services.evse_key,
-        services.in_service_from,
-        services.in_service_from
+        ((services.in_service_from - interval '1 second') at time zone services.time_zone)::date
     from services
     inner join restarts on restarts.evse_key = services.evse_key
-    where restarts.unused_from = '-infinity'
+    where restarts.sign_date = '-infinity'
 
 ),
 
@@ -67,37 +76,37 @@ between_signs as (
 
     select
         evse_key,
-        span_until as unused_from,
-        lead(span_from) over (partition by evse_key order by span_from, span_until) as unused_until
-    from last_signs
+        local_date + 1 as first_date,
+        lead(local_date) over (partition by evse_key order by local_date) as next_date
+    from sign_days
 
 ),
 
-whole_days as (
+idle_days as (
 
     select
         services.evse_key,
         services.feed_key::integer as cpo_key,
         services.time_zone,
-        -- The first local midnight of the stretch begins the first whole day, the last one ends the last.
-        ((between_signs.unused_from - interval '1 second') at time zone services.time_zone)::date + 1 as first_date,
-        (
-            coalesce(between_signs.unused_until, least({{ as_of() }}, services.ended_at))
-            at time zone services.time_zone
-        )::date as end_date,
-        between_signs.unused_until is null and coalesce(services.ended_at > {{ as_of() }}, true) as is_open
+        between_signs.first_date,
+        -- The day after the last one: of the cut-off's own day nobody knows yet how it ends.
+        coalesce(
+            between_signs.next_date,
+            (least({{ as_of() }}, services.ended_at) at time zone services.time_zone)::date
+        ) as end_date,
+        between_signs.next_date is null and coalesce(services.ended_at > {{ as_of() }}, true) as is_open
     from between_signs
     inner join services on services.evse_key = between_signs.evse_key
 
 ),
 
-unused as (
+idle as (
 
     select
         *,
-        first_date::timestamp at time zone time_zone as unused_from,
-        end_date::timestamp at time zone time_zone as unused_until
-    from whole_days
+        first_date::timestamp at time zone time_zone as idle_from,
+        end_date::timestamp at time zone time_zone as idle_until
+    from idle_days
     where end_date - first_date >= {{ var('zombie_minimum_days') }}
 
 ),
@@ -105,15 +114,15 @@ unused as (
 with_available as (
 
     select
-        unused.*,
-        available.seconds / extract(epoch from unused.unused_until - unused.unused_from) as available_ratio
-    from unused
+        idle.*,
+        available.seconds / extract(epoch from idle.idle_until - idle.idle_from) as available_ratio
+    from idle
     cross join lateral (
         select sum(daily.seconds) as seconds
         from {{ ref('fct_evse_status_daily') }} as daily
-        where daily.evse_key = unused.evse_key
-            and daily.local_date >= unused.first_date
-            and daily.local_date < unused.end_date
+        where daily.evse_key = idle.evse_key
+            and daily.local_date >= idle.first_date
+            and daily.local_date < idle.end_date
             and daily.status = 'available'
     ) as available
 
@@ -125,8 +134,8 @@ zombies as (
         'zombie' as kind,
         cpo_key,
         evse_key,
-        unused_from as suspect_from,
-        case when not is_open then unused_until end as suspect_until,
+        idle_from as suspect_from,
+        case when not is_open then idle_until end as suspect_until,
         is_open,
         'nothing but available on ' || (end_date - first_date) || ' whole days from ' || first_date || ' to '
         || (end_date - 1) || ', known to be so for ' || trunc(available_ratio * 100, 2) || ' % of them' as evidence
