@@ -37,7 +37,7 @@ placed as (
         evses.charger_key,
         evses.site_key,
         evses.cpo_key,
-        coalesce(rated.listed_power_kw, rated.power_kw) as power_kw,
+        coalesce(rated.listed_power_kw, rated.power_kw)::numeric(9, 3) as power_kw,
         -- When what was known before it ended: its own begin, or that of the gap before it.
         (
             select earlier.span_until
