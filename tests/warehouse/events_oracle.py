@@ -239,7 +239,9 @@ def events_of(
             events.suspects.append(("zombie", evse_id, start, end))
         for day in {day for (_, day), count in begun.items() if count >= flap_count}:
             over = midnight(zone, day + timedelta(1))
-            events.suspects.append(("flapping", evse_id, midnight(zone, day), over if has_ended or over <= scenario.end else None))
+            events.suspects.append(
+                ("flapping", evse_id, midnight(zone, day), over if has_ended or over <= scenario.end else None)
+            )
     for start, end in frozen_stretches(scenario, open_at, frozen_hours, frozen_evses):
         events.suspects.append(("frozen_feed", None, start, end))
     return events

@@ -138,7 +138,9 @@ def expected_months(scenario: Scenario, events: Events) -> list[tuple[Any, ...]]
                 for it in all_of_it
                 if local_month(zone, it.end - 1) == month and it.next_status and class_of[it.next_status] == "up"
             ]
-            mean = (Decimal(sum(repaired)) / len(repaired)).quantize(Decimal("0.001"), ROUND_HALF_UP) if repaired else None
+            mean = (
+                (Decimal(sum(repaired)) / len(repaired)).quantize(Decimal("0.001"), ROUND_HALF_UP) if repaired else None
+            )
             begun = sum(local_month(zone, it.start) == month for it in all_of_it)
             rows.append((
                 evse_id, month, rule_set, begun, len(parts), sum(parts), max(parts, default=0), len(repaired), mean,
@@ -151,7 +153,7 @@ def found(columns: str, mart: str) -> dict[str, Counter[tuple[Any, ...]]]:
     rows: dict[str, Counter[tuple[Any, ...]]] = {}
     with connect(Role.ANALYST) as connection:
         for cpo_id, *row in connection.execute(
-            f"select cpo_id, {columns} from marts.{mart} inner join marts.dim_cpo using (cpo_key)"  # type: ignore[call-overload]
+            f"select cpo_id, {columns} from marts.{mart} inner join marts.dim_cpo using (cpo_key)"
             " left join marts.dim_evse using (evse_key, cpo_key)"
         ):
             rows.setdefault(cpo_id, Counter())[tuple(row)] += 1
@@ -250,7 +252,7 @@ def test_events_equal_a_walk_through_every_second_however_the_data_arrives(tmp_p
     }  # fmt: skip
     assert len({row[1] for rows in months.values() for row in rows}) == 2
 
-    assert "\n".join([
+    differ = [
         *differences(
             outages,
             f"evse_id, rule_set, {epoch('outage_from')}, {epoch('outage_until')}, is_open, duration_seconds, down_seconds,"
@@ -275,7 +277,8 @@ def test_events_equal_a_walk_through_every_second_however_the_data_arrives(tmp_p
             f"kind, evse_id, {epoch('suspect_from')}, {epoch('suspect_until')}, is_open",
             "fct_evse_suspect",
         ),
-    ]) == ""
+    ]
+    assert "\n".join(differ) == ""
 
     incremental = every_row()
     transform(full_refresh=True, as_of=done.as_of)
