@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 
@@ -49,6 +51,16 @@ class Scenario:
     losses: list[Loss] = field(default_factory=list)
 
 
+class Second(NamedTuple):
+    """What was known of an EVSE in one second since its service began (epoch seconds); ``word``: the last one told."""
+
+    evse_id: str
+    at: int
+    local_date: date
+    status: str
+    word: str | None
+
+
 MAPPED = {
     "available", "charging", "finishing", "preparing", "suspended", "reserved", "unavailable", "out_of_order",
     "blocked", "inoperative", "planned", "removed", "unknown", "missing",
@@ -68,6 +80,23 @@ def was_held(scenario: Scenario, loss: Loss) -> bool:
 
 def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
     """(evse_id, local date, status) to in-service seconds, from the scenario's start to its end."""
+    return Counter(
+        (second.evse_id, second.local_date, second.status)
+        for second in walk(scenario)
+        if second.status not in ("planned", "removed")
+    )
+
+
+class Heard(NamedTuple):
+    """Contact by second since the scenario's start: where the feed is alive, complete contacts to the instant, and until when something may have been lost."""
+
+    is_alive: bytearray
+    complete_at: dict[int, list[float]]
+    lost_until: dict[int, float]
+
+
+def heard(scenario: Scenario) -> Heard:
+    """What the feed's contact says of every second."""
     length = scenario.end - scenario.start
     is_alive = bytearray(length)
     complete_at: dict[int, list[float]] = {}
@@ -94,14 +123,20 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
                 lost_until[second] = second + 1 + scenario.start
             last = int(loss.end) - scenario.start
             lost_until[last] = max(lost_until.get(last, 0), loss.end)
+    return Heard(is_alive, complete_at, lost_until)
 
-    result: Counter[tuple[str, date, str]] = Counter()
+
+def walk(scenario: Scenario) -> Iterator[Second]:
+    """Every second since each EVSE's service began, EVSE by EVSE, without a hole, to the scenario's end."""
+    length = scenario.end - scenario.start
+    is_alive, complete_at, lost_until = heard(scenario)
     for evse_id, zone_name in scenario.time_zones.items():
         zone = ZoneInfo(zone_name)
-        told: dict[int, tuple[float, str]] = {}
+        told: dict[int, tuple[float, str, str]] = {}
         # Of two changes in one second the later one holds.
         for change in sorted((c for c in scenario.changes if c.evse_id == evse_id), key=lambda c: c.at):
-            told[int(change.at) - scenario.start] = (change.at, change.word if change.word in MAPPED else "unknown")
+            word = change.word if change.word in MAPPED else "unknown"
+            told[int(change.at) - scenario.start] = (change.at, word, change.word)
         commissioned = scenario.commissioned_on.get(evse_id)
         commissioned_at = None
         if commissioned is not None:
@@ -110,16 +145,19 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
         # The local date changes only on whole half hours.
         dates: dict[int, date] = {}
         status: str | None = None
+        told_word: str | None = None
         is_known = has_served = False
         for second in range(length):
             lost = lost_until.get(second)
             if not is_alive[second] or lost is not None:
                 is_known = False
             if second in told:
-                told_at, word = told[second]
+                told_at, word, own_word = told[second]
                 # What was removed and then is not listed any more is still removed.
                 if not (word == "missing" and status == "removed"):
                     status = word
+                if word != "missing":
+                    told_word = own_word
                 is_known = is_known or lost is None or told_at >= lost
             if any(lost is None or at >= lost for at in complete_at.get(second, ())) and status is not None:
                 is_known = True
@@ -127,14 +165,11 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
                 has_served = second >= commissioned_at
             elif status not in (None, "planned", "removed", "missing"):
                 has_served = True
-            if not has_served or status == "removed":
+            if not has_served:
                 continue
-            now = status if is_known and status is not None else "missing"
-            if now == "planned":
-                continue
+            now = status if status == "removed" or (is_known and status is not None) else "missing"
             epoch = second + scenario.start
             local_date = dates.get(epoch // 1800)
             if local_date is None:
                 local_date = dates[epoch // 1800] = datetime.fromtimestamp(epoch, UTC).astimezone(zone).date()
-            result[evse_id, local_date, now] += 1
-    return result
+            yield Second(evse_id, epoch, local_date, now, told_word)

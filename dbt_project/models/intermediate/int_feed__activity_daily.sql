@@ -83,7 +83,9 @@ change_counts as (
     select
         cpo_key,
         utc_date,
-        max(observed_at) filter (where status_word is not null) as last_change_at,
+        max(observed_at) filter (where status_word is not null) as last_sign_at,
+        min(observed_at) as first_change_at,
+        max(observed_at) as last_change_at,
         count(*)::integer as change_count,
         percentile_cont(0.5) within group (order by latency_seconds) as latency_p50_seconds,
         percentile_cont(0.95) within group (order by latency_seconds) as latency_p95_seconds,
@@ -98,13 +100,15 @@ daily as (
     select
         touched.cpo_key,
         touched.utc_date,
-        greatest(contact_counts.last_contact_at, change_counts.last_change_at) as last_contact_at,
+        greatest(contact_counts.last_contact_at, change_counts.last_sign_at) as last_contact_at,
         coalesce(contact_seconds.contact_seconds, 0) as contact_seconds,
         coalesce(contact_counts.complete_count, 0) as complete_count,
         coalesce(contact_counts.alive_count, 0) as alive_count,
         coalesce(contact_counts.failed_count, 0) as failed_count,
         coalesce(contact_counts.lost_count, 0) as lost_count,
         coalesce(change_counts.change_count, 0) as change_count,
+        change_counts.first_change_at,
+        change_counts.last_change_at,
         change_counts.latency_p50_seconds,
         change_counts.latency_p95_seconds,
         change_counts.latency_max_seconds

@@ -1,3 +1,5 @@
+{{ config(indexes=[{'columns': ['feed_key', 'kind', 'line_from']}]) }}
+
 with feeds as (
 
     select * from {{ ref('stg_feed') }}

@@ -1,0 +1,3 @@
+{{ config(materialized='view') }}
+
+{{ outage_mart('charger') }}
