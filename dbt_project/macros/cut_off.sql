@@ -49,6 +49,37 @@
     {%- endif %}
 {%- endmacro %}
 
+{# What feeds told on their touched days: read by time, a day after the other, for most EVSEs told something on most days. -#}
+{% macro changes_of_touched_feed_days() -%}
+    select
+        changes.*,
+        touched.utc_date
+    from (
+        select distinct
+            utc_date,
+            day_from,
+            day_until
+        from {{ ref('int_feed__touched_days') }}
+    ) as days
+    inner join {{ ref('stg_status_change') }} as changes
+        on changes.observed_at_exact >= days.day_from and changes.observed_at_exact < days.day_until
+    inner join {{ ref('int_feed__touched_days') }} as touched
+        on touched.cpo_key = changes.feed_key and touched.utc_date = days.utc_date
+{%- endmacro %}
+
+{# Statistics of a table that has just been filled: without them the next model reads it with a bad plan. Increments leave it to autovacuum, but
+   for tables that are filled anew each time. -#}
+{% macro analyze_new_table() -%}
+    {% if model.config.materialized == 'table' or model.config.materialized == 'incremental' and not is_incremental() -%}
+        analyze {{ this }}
+    {%- endif %}
+{%- endmacro %}
+
+{# For a statement of which the planner believes that few rows are to be sorted, and it is millions: until the transaction ends. -#}
+{% macro hash_rather_than_sort() -%}
+    set local enable_mergejoin = off
+{%- endmacro %}
+
 {# What holds for an EVSE, from a relation of asset versions: the latest description, a listed connector's first. One row per EVSE.
    A commissioning date once stated stays until another is stated: most feeds carry none. -#}
 {% macro evse_descriptions(versions) -%}

@@ -1,7 +1,13 @@
--- From the start of service to the cut-off (or removal) each local day's seconds are the seconds the EVSE was in service on it.
+-- Each touched day's seconds are the seconds the EVSE was in service on it, from the start of service to the cut-off (or the feed's end).
 with spans as (
 
-    select * from {{ ref('int_evse__status_span') }}
+    {{ touched_rows(ref('int_evse__status_span')) }}
+
+),
+
+touched as (
+
+    select * from {{ ref('int_evse__touched_days') }}
 
 ),
 
@@ -14,22 +20,30 @@ services as (
 expected as (
 
     select
-        services.evse_key,
-        listed.local_time::date as local_date,
+        touched.evse_key,
+        touched.local_date,
         extract(epoch from
             least(
-                (listed.local_time + interval '1 day') at time zone services.time_zone,
+                (touched.local_date + 1)::timestamp at time zone services.time_zone,
                 {{ as_of() }},
                 services.ended_at
             )
-            - greatest(listed.local_time at time zone services.time_zone, services.in_service_from)
+            - greatest(touched.local_date::timestamp at time zone services.time_zone, services.in_service_from)
         ) as seconds
+    from touched
+    inner join services on services.evse_key = touched.evse_key
+
+),
+
+-- The passing of time touches every EVSE, whatever else did.
+of_today as (
+
+    select
+        services.evse_key,
+        ((least({{ as_of() }}, services.ended_at) - interval '1 second') at time zone services.time_zone)::date as local_date
     from services
-    cross join lateral generate_series(
-        (services.in_service_from at time zone services.time_zone)::date::timestamp,
-        (least({{ as_of() }}, services.ended_at) at time zone services.time_zone)::date::timestamp,
-        interval '1 day'
-    ) as listed (local_time)
+    where services.in_service_from < least({{ as_of() }}, services.ended_at)
+        and coalesce(services.ended_at > {{ previous_as_of() }}, true)
 
 ),
 
@@ -45,10 +59,20 @@ found as (
 )
 
 select
-    coalesce(expected.evse_key, found.evse_key) as evse_key,
-    coalesce(expected.local_date, found.local_date) as local_date,
+    evse_key,
+    local_date,
     expected.seconds as expected_seconds,
     found.seconds as found_seconds
 from (select * from expected where seconds > 0) as expected
-full join found on found.evse_key = expected.evse_key and found.local_date = expected.local_date
+full join found using (evse_key, local_date)
 where expected.seconds is distinct from found.seconds
+
+union all
+
+select
+    evse_key,
+    local_date,
+    null,
+    null
+from of_today
+where (evse_key, local_date) not in (select evse_key, local_date from touched)

@@ -4,7 +4,7 @@ with versions as (
 
 ),
 
-changes as (
+changes as not materialized (
 
     select * from {{ ref('stg_status_change') }}
 
@@ -28,22 +28,40 @@ described as (
 
 ),
 
+-- Looked up by index: a first observation is found without reading what followed it.
 first_seen as (
 
     select
-        changes.evse_key,
-        min(changes.observed_at) as first_observed_at,
-        min(changes.observed_at) filter (
-            where coalesce(meanings.status, 'unknown') not in ('planned', 'removed')
-        ) as observed_at
-    from changes
-    left join meanings
-        on meanings.status_profile = changes.status_profile
-            and meanings.source_word = lower(changes.status_word)
-            and changes.observed_at >= meanings.valid_from
-            and changes.observed_at < meanings.valid_until
-    where changes.status_word is not null
-    group by changes.evse_key
+        described.evse_key,
+        first_word.observed_at as first_observed_at,
+        first_in_service.observed_at
+    from described
+    left join lateral (
+        select changes.observed_at
+        from changes
+        where changes.evse_key = described.evse_key and changes.status_word is not null
+        order by changes.observed_at_exact
+        limit 1
+    ) as first_word on true
+    left join lateral (
+        select changes.observed_at
+        from changes
+        where changes.evse_key = described.evse_key
+            and changes.status_word is not null
+            and coalesce(
+                (
+                    select meanings.status
+                    from meanings
+                    where meanings.status_profile = changes.status_profile
+                        and meanings.source_word = lower(changes.status_word)
+                        and changes.observed_at >= meanings.valid_from
+                        and changes.observed_at < meanings.valid_until
+                ),
+                'unknown'
+            ) not in ('planned', 'removed')
+        order by changes.observed_at_exact
+        limit 1
+    ) as first_in_service on true
 
 ),
 
@@ -59,7 +77,7 @@ in_service as (
         ) as in_service_from
     from described
     inner join feeds on feeds.feed_key = described.feed_key
-    left join first_seen on first_seen.evse_key = described.evse_key
+    inner join first_seen on first_seen.evse_key = described.evse_key
 
 )
 

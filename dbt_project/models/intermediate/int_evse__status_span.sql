@@ -1,13 +1,13 @@
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
-    pre_hook="{{ delete_touched_days() }}",
+    pre_hook=["{{ delete_touched_days() }}", "{{ hash_rather_than_sort() }}"],
     indexes=[{'columns': ['evse_key', 'span_from'], 'unique': true}, {'columns': ['evse_key', 'local_date']}],
 ) }}
 
-with touched as (
+with periods as (
 
-    select * from {{ ref('int_evse__touched_days') }}
+    select * from {{ ref('int_evse__touched_period') }}
 
 ),
 
@@ -17,7 +17,7 @@ services as (
 
 ),
 
--- Read by index for each day: it must not be copied first.
+-- Read by index where few days are touched: it must not be copied first.
 changes as not materialized (
 
     select * from {{ ref('stg_status_change') }}
@@ -36,30 +36,19 @@ meanings as (
 
 ),
 
-days as (
-
-    select
-        touched.evse_key,
-        touched.local_date,
-        services.feed_key,
-        services.in_service_from,
-        services.ended_at,
-        touched.local_date::timestamp at time zone services.time_zone as day_from,
-        (touched.local_date + 1)::timestamp at time zone services.time_zone as day_until
-    from touched
-    inner join services on services.evse_key = touched.evse_key
-
-),
-
 windows as (
 
     select
-        evse_key,
-        local_date,
-        feed_key,
-        greatest(day_from, in_service_from) as window_from,
-        least(day_until, {{ as_of() }}, ended_at) as window_until
-    from days
+        periods.evse_key,
+        services.feed_key,
+        services.time_zone,
+        periods.last_date,
+        greatest(periods.first_date::timestamp at time zone services.time_zone, services.in_service_from) as window_from,
+        least(
+            (periods.last_date + 1)::timestamp at time zone services.time_zone, {{ as_of() }}, services.ended_at
+        ) as window_until
+    from periods
+    inner join services on services.evse_key = periods.evse_key
 
 ),
 
@@ -70,20 +59,18 @@ open_windows as (
 
 ),
 
--- What was in force when the window opens: always one row, without a change when nothing was ever told.
+-- What was in force when a window opens: always one row, without a change when nothing was ever told.
 opening as (
 
     select
         open_windows.evse_key,
-        open_windows.local_date,
-        open_windows.feed_key,
-        open_windows.window_from as held_from,
-        open_windows.window_until,
+        open_windows.window_from,
         earlier.change_key,
         earlier.observed_at,
         earlier.observed_at_exact,
         earlier.status_word,
-        earlier.status_profile
+        earlier.status_profile,
+        (open_windows.window_from at time zone open_windows.time_zone)::date as local_date
     from open_windows
     left join lateral (
         select changes.*
@@ -100,15 +87,13 @@ told_within as (
 
     select
         open_windows.evse_key,
-        open_windows.local_date,
-        open_windows.feed_key,
-        changes.observed_at as held_from,
-        open_windows.window_until,
+        open_windows.window_from,
         changes.change_key,
         changes.observed_at,
         changes.observed_at_exact,
         changes.status_word,
-        changes.status_profile
+        changes.status_profile,
+        (changes.observed_at_exact at time zone open_windows.time_zone)::date as local_date
     from open_windows
     inner join changes
         on changes.evse_key = open_windows.evse_key
@@ -125,69 +110,140 @@ told as (
 
 ),
 
-with_end as (
+followed as (
 
     select
         *,
-        coalesce(
-            lead(held_from) over (
-                partition by evse_key, local_date
-                -- Of two changes in one second the later one holds; of two at one instant the one learnt later.
-                order by held_from, observed_at_exact nulls first, change_key nulls first
-            ),
-            window_until
-        ) as held_until
+        lead(observed_at) over in_order as next_from,
+        lead(local_date) over in_order as next_date
     from told
+    window in_order as (
+        partition by evse_key, window_from
+        -- Of two changes in one second the later one holds; of two at one instant the one learnt later.
+        order by observed_at_exact nulls first, change_key nulls first
+    )
 
 ),
 
 stretches as (
 
-    select * from with_end
-    where held_from < held_until
+    select
+        followed.evse_key,
+        open_windows.feed_key,
+        open_windows.time_zone,
+        followed.change_key,
+        followed.observed_at,
+        followed.observed_at_exact,
+        followed.status_word,
+        followed.status_profile,
+        followed.local_date as first_date,
+        coalesce(followed.next_date, open_windows.last_date) as last_date,
+        greatest(followed.observed_at, followed.window_from) as held_from,
+        coalesce(followed.next_from, open_windows.window_until) as held_until
+    from followed
+    inner join open_windows
+        on open_windows.evse_key = followed.evse_key and open_windows.window_from = followed.window_from
+
+),
+
+-- A status that holds over midnight is cut there.
+by_day as (
+
+    select
+        stretches.evse_key,
+        stretches.feed_key,
+        stretches.time_zone,
+        stretches.change_key,
+        stretches.observed_at,
+        stretches.observed_at_exact,
+        stretches.status_word,
+        stretches.status_profile,
+        cut.local_date,
+        cut.held_from,
+        cut.held_until
+    from stretches
+    cross join lateral (
+        select stretches.first_date as local_date, stretches.held_from, stretches.held_until
+        where stretches.first_date = stretches.last_date
+
+        union all
+
+        select
+            midnight.local_time::date,
+            greatest(midnight.local_time at time zone stretches.time_zone, stretches.held_from),
+            least((midnight.local_time + interval '1 day') at time zone stretches.time_zone, stretches.held_until)
+        from generate_series(
+            stretches.first_date::timestamp, stretches.last_date::timestamp, interval '1 day'
+        ) as midnight (local_time)
+        where stretches.first_date < stretches.last_date
+    ) as cut
+    where cut.held_from < cut.held_until
+
+),
+
+absences as (
+
+    select evse_key, change_key, observed_at_exact from opening
+    where change_key is not null and status_word is null
+
+    union all
+
+    select changes.evse_key, changes.change_key, changes.observed_at_exact
+    from open_windows
+    inner join changes
+        on changes.evse_key = open_windows.evse_key
+            and changes.observed_at_exact >= open_windows.window_from + interval '1 second'
+            and changes.observed_at_exact < open_windows.window_until
+    where changes.status_word is null
 
 ),
 
 -- A charger that was removed and then is not listed any more is still removed, not missing.
-with_word as (
+words_before as (
 
     select
-        stretches.evse_key,
-        stretches.local_date,
-        stretches.feed_key,
-        stretches.held_from,
-        stretches.held_until,
-        stretches.status_word is null as is_absent,
-        coalesce(worded.change_key, stretches.change_key) as change_key,
-        coalesce(worded.observed_at, stretches.observed_at) as observed_at,
-        coalesce(worded.observed_at_exact, stretches.observed_at_exact) as observed_at_exact,
-        coalesce(worded.status_word, stretches.status_word) as status_word,
-        coalesce(worded.status_profile, stretches.status_profile) as status_profile
-    from stretches
-    left join lateral (
+        absences.change_key as absence_key,
+        before.change_key,
+        before.observed_at,
+        before.status_word,
+        before.status_profile
+    from absences
+    cross join lateral (
         select changes.*
         from changes
-        where changes.evse_key = stretches.evse_key
-            and changes.observed_at_exact <= stretches.observed_at_exact
+        where changes.evse_key = absences.evse_key
+            and changes.observed_at_exact <= absences.observed_at_exact
             and changes.status_word is not null
         order by changes.observed_at_exact desc, changes.change_key desc
         limit 1
-    ) as worded on stretches.status_word is null
+    ) as before
+
+),
+
+with_word as (
+
+    select
+        by_day.evse_key,
+        by_day.feed_key,
+        by_day.time_zone,
+        by_day.local_date,
+        by_day.held_from,
+        by_day.held_until,
+        by_day.observed_at_exact,
+        by_day.status_word is null as is_absent,
+        coalesce(words_before.change_key, by_day.change_key) as change_key,
+        coalesce(words_before.observed_at, by_day.observed_at) as observed_at,
+        coalesce(words_before.status_word, by_day.status_word) as status_word,
+        coalesce(words_before.status_profile, by_day.status_profile) as status_profile
+    from by_day
+    left join words_before on words_before.absence_key = by_day.change_key
 
 ),
 
 held as (
 
     select
-        with_word.evse_key,
-        with_word.local_date,
-        with_word.feed_key,
-        with_word.change_key,
-        with_word.observed_at,
-        with_word.observed_at_exact,
-        with_word.held_from,
-        with_word.held_until,
-        with_word.status_word,
+        with_word.*,
         case
             when meanings.status = 'removed' then 'removed'
             when with_word.is_absent then 'missing'
@@ -202,69 +258,99 @@ held as (
 
 ),
 
+extents as (
+
+    select
+        feed_key,
+        time_zone,
+        min((window_from at time zone time_zone)::date) as first_date,
+        max(last_date) as last_date
+    from open_windows
+    group by feed_key, time_zone
+
+),
+
+islands_by_day as (
+
+    select
+        extents.time_zone,
+        midnight.local_time::date as local_date,
+        islands.*
+    from extents
+    cross join lateral generate_series(
+        extents.first_date::timestamp, extents.last_date::timestamp, interval '1 day'
+    ) as midnight (local_time)
+    inner join islands
+        on islands.feed_key = extents.feed_key
+            and islands.alive_from < (midnight.local_time + interval '1 day') at time zone extents.time_zone
+            and islands.alive_until > midnight.local_time at time zone extents.time_zone
+
+),
+
+-- Nearly all stretches lie whole in an island in which they are known from their begin on.
+placed as (
+
+    select
+        held.*,
+        islands_by_day.feed_key is not null or held.status in ('missing', 'removed') as is_whole
+    from held
+    left join islands_by_day
+        on islands_by_day.feed_key = held.feed_key
+            and islands_by_day.time_zone = held.time_zone
+            and islands_by_day.local_date = held.local_date
+            and islands_by_day.alive_from <= held.held_from
+            and islands_by_day.alive_until >= held.held_until
+            -- To the instant: what was told in the second of a loss, and before it, does not outlast it.
+            and (
+                held.observed_at_exact >= islands_by_day.heard_from
+                or held.held_from >= islands_by_day.complete_from
+            )
+
+),
+
+broken as (
+
+    select * from placed
+    where not is_whole
+
+),
+
 -- Known from the own observation if it lies in the island, else from the island's first complete contact.
 known as (
 
     select
-        held.*,
+        broken.*,
         case
-            -- To the instant: what was told in the second of a loss, and before it, does not outlast it.
-            when held.observed_at_exact >= islands.heard_from then held.held_from
+            when broken.observed_at_exact >= islands_by_day.heard_from then broken.held_from
             -- Without a complete contact it stays missing: greatest() alone would pass over a null.
-            when islands.complete_from is not null then greatest(held.held_from, islands.complete_from)
+            when islands_by_day.complete_from is not null then greatest(broken.held_from, islands_by_day.complete_from)
         end as known_from,
-        least(held.held_until, islands.alive_until) as known_until
-    from held
-    inner join islands
-        on islands.feed_key = held.feed_key
-            and islands.alive_from < held.held_until
-            and islands.alive_until > held.held_from
-    where held.status not in ('missing', 'removed')
-
-),
-
-known_spans as (
-
-    select
-        *,
+        least(broken.held_until, islands_by_day.alive_until) as known_until,
         true as is_known
-    from known
-    where known_from < known_until
-
-),
-
--- Out of service until it is seen again, in contact or not.
-removed_spans as (
-
-    select
-        held.*,
-        held.held_from as known_from,
-        held.held_until as known_until,
-        true as is_known
-    from held
-    where held.status = 'removed'
+    from broken
+    inner join islands_by_day
+        on islands_by_day.feed_key = broken.feed_key
+            and islands_by_day.time_zone = broken.time_zone
+            and islands_by_day.local_date = broken.local_date
+            and islands_by_day.alive_from < broken.held_until
+            and islands_by_day.alive_until > broken.held_from
 
 ),
 
 -- Closes every held stretch, so that what follows its last known span is seen.
-ends as (
-
-    select
-        held.*,
-        held.held_until as known_from,
-        held.held_until as known_until,
-        false as is_known
-    from held
-
-),
-
 laid_out as (
 
-    select * from known_spans
+    select * from known
+    where known_from < known_until
+
     union all
-    select * from removed_spans
-    union all
-    select * from ends
+
+    select
+        *,
+        held_until,
+        held_until,
+        false
+    from broken
 
 ),
 
@@ -274,7 +360,7 @@ with_gap as (
         *,
         coalesce(
             lag(known_until) over (
-                partition by evse_key, local_date, held_from
+                partition by evse_key, held_from
                 order by known_from, is_known desc
             ),
             held_from
@@ -288,8 +374,22 @@ spans as (
     select
         evse_key,
         local_date,
-        known_from as span_from,
-        known_until as span_until,
+        held_from as span_from,
+        held_until as span_until,
+        status,
+        status_word,
+        change_key,
+        observed_at
+    from placed
+    where is_whole
+
+    union all
+
+    select
+        evse_key,
+        local_date,
+        known_from,
+        known_until,
         status,
         status_word,
         change_key,

@@ -48,7 +48,7 @@ by_changes as (
         order by following.observed_at_exact
         limit 1
     ) as next_change on true
-    where {{ is_new('changes.observed_at', 'changes.recorded_at') }}
+    where {{ is_new('changes.observed_at_exact', 'changes.recorded_at') }}
         and {{ previous_as_of() }} > '-infinity'
 
 ),

@@ -23,15 +23,9 @@ contacts as not materialized (
 
 ),
 
-services as (
+changes as (
 
-    select * from {{ ref('int_evse__service') }}
-
-),
-
-changes as not materialized (
-
-    select * from {{ ref('stg_status_change') }}
+    {{ changes_of_touched_feed_days() }}
 
 ),
 
@@ -75,17 +69,12 @@ contact_counts as (
 told as (
 
     select
-        touched.cpo_key,
-        touched.utc_date,
-        changes.observed_at,
-        changes.status_word,
-        extract(epoch from changes.received_at - changes.observed_at_exact)::double precision as latency_seconds
-    from touched
-    inner join services on services.feed_key = touched.cpo_key
-    inner join changes
-        on changes.evse_key = services.evse_key
-            and changes.observed_at_exact >= touched.day_from
-            and changes.observed_at_exact < touched.day_until
+        feed_key as cpo_key,
+        utc_date,
+        observed_at,
+        status_word,
+        date_part('epoch', received_at - observed_at_exact) as latency_seconds
+    from changes
 
 ),
 

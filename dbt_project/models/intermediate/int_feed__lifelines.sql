@@ -25,7 +25,7 @@ applied as (
 new_contacts as (
 
     select * from contacts
-    where outcome in ('complete', 'alive') and {{ is_new('contact_from') }}
+    where outcome in ('complete', 'alive') and {{ is_new('contact_from_exact') }}
 
 ),
 
@@ -47,7 +47,7 @@ new_signs as (
         observed_at,
         false
     from changes
-    where status_word is not null and {{ is_new('observed_at') }}
+    where status_word is not null and {{ is_new('observed_at_exact') }}
 
 ),
 

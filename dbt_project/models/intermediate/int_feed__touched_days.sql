@@ -35,7 +35,7 @@ by_contacts as (
         contact_from as touched_from,
         contact_from as touched_until
     from contacts
-    where {{ is_new('contact_from') }}
+    where {{ is_new('contact_from_exact') }}
 
 ),
 
@@ -58,8 +58,21 @@ by_changes as (
             and before.observed_at_exact < changes.observed_at_exact
         order by before.observed_at_exact desc, before.change_key desc
         limit 1
-    ) as earlier on {{ previous_as_of() }} > '-infinity'
-    where {{ is_new('changes.observed_at', 'changes.recorded_at') }}
+    ) as earlier on true
+    where {{ is_new('changes.observed_at_exact', 'changes.recorded_at') }}
+        and {{ previous_as_of() }} > '-infinity'
+
+),
+
+-- When all is new, the days of what is a sign of life are found by time.
+by_absences as (
+
+    select
+        feed_key,
+        observed_at as touched_from,
+        observed_at as touched_until
+    from changes
+    where status_word is null and {{ previous_as_of() }} = '-infinity'
 
 ),
 
@@ -79,7 +92,7 @@ by_followers as (
         order by after.observed_at_exact
         limit 1
     ) as following on true
-    where {{ is_new('changes.observed_at', 'changes.recorded_at') }}
+    where {{ is_new('changes.observed_at_exact', 'changes.recorded_at') }}
         and {{ previous_as_of() }} > '-infinity'
 
 ),
@@ -112,6 +125,8 @@ touched as (
     select * from by_contacts
     union
     select * from by_changes
+    union
+    select * from by_absences
     union
     select * from by_followers
     union

@@ -5,21 +5,9 @@
     indexes=[{'columns': ['cpo_key', 'utc_date']}],
 ) }}
 
-with touched as (
+with changes as (
 
-    select * from {{ ref('int_feed__touched_days') }}
-
-),
-
-services as (
-
-    select * from {{ ref('int_evse__service') }}
-
-),
-
-changes as not materialized (
-
-    select * from {{ ref('stg_status_change') }}
+    {{ changes_of_touched_feed_days() }}
 
 ),
 
@@ -32,19 +20,14 @@ meanings as (
 unmapped as (
 
     select
-        touched.cpo_key,
-        touched.utc_date,
+        changes.feed_key::integer as cpo_key,
+        changes.utc_date,
         changes.status_profile,
         lower(changes.status_word) as source_word,
         min(changes.observed_at) as first_seen_at,
         max(changes.observed_at) as last_seen_at,
         count(*)::integer as change_count
-    from touched
-    inner join services on services.feed_key = touched.cpo_key
-    inner join changes
-        on changes.evse_key = services.evse_key
-            and changes.observed_at_exact >= touched.day_from
-            and changes.observed_at_exact < touched.day_until
+    from changes
     left join meanings
         on meanings.status_profile = changes.status_profile
             and meanings.source_word = lower(changes.status_word)

@@ -6,9 +6,9 @@
     indexes=[{'columns': ['cpo_key', 'utc_date']}],
 ) }}
 
-with touched as (
+with changes as not materialized (
 
-    select * from {{ ref('int_feed__touched_days') }}
+    {{ changes_of_touched_feed_days() }}
 
 ),
 
@@ -18,108 +18,126 @@ services as (
 
 ),
 
-changes as not materialized (
-
-    select * from {{ ref('stg_status_change') }}
-
-),
-
 absences as (
 
     select * from {{ ref('fct_evse_absence') }}
 
 ),
 
--- The first that is told of an EVSE is no change of it.
-told as (
+-- More were told than changed: nearly all seconds are none, and are left here.
+at_once as (
 
     select
-        touched.cpo_key,
-        touched.utc_date,
-        changes.evse_key,
-        changes.observed_at,
-        changes.observed_at_exact,
-        changes.status_word
-    from touched
-    inner join services on services.feed_key = touched.cpo_key
-    inner join changes
-        on changes.evse_key = services.evse_key
-            and changes.observed_at_exact >= touched.day_from
-            and changes.observed_at_exact < touched.day_until
-    where services.first_observed_at < changes.observed_at
+        feed_key::integer as cpo_key,
+        utc_date,
+        observed_at,
+        status_word,
+        count(*) as told_count
+    from changes
+    group by 1, 2, 3, 4
+    having count(*) >= {{ var('flip_minimum_count') }}
 
 ),
 
-at_once as (
+-- EVSEs that a feed had told of before, without those that were absent and stayed so: what came until then, less what went.
+events as (
 
     select
         cpo_key,
         utc_date,
         observed_at,
         status_word,
-        count(distinct evse_key) as told_count
-    from told
-    group by cpo_key, utc_date, observed_at, status_word
-    having count(distinct evse_key) >= {{ var('flip_minimum_count') }}
+        told_count,
+        0 as evses,
+        1 as turn
+    from at_once
+
+    union all
+
+    select
+        feed_key::integer,
+        null,
+        first_observed_at,
+        null,
+        null,
+        1,
+        2
+    from services
+    where first_observed_at is not null
+
+    union all
+
+    select
+        cpo_key,
+        null,
+        vanished_at,
+        null,
+        null,
+        -1,
+        2
+    from absences
+
+    union all
+
+    select
+        cpo_key,
+        null,
+        returned_at,
+        null,
+        null,
+        1,
+        0
+    from absences
+    where returned_at is not null
 
 ),
 
--- EVSEs that the feed had told of before, without those that were absent and stayed so.
-with_evses as (
+counted as (
 
     select
-        at_once.*,
-        (
-            select count(*)
-            from services
-            where services.feed_key = at_once.cpo_key and services.first_observed_at < at_once.observed_at
-        ) - (
-            select count(*)
-            from absences
-            where absences.cpo_key = at_once.cpo_key
-                and absences.vanished_at < at_once.observed_at
-                and (absences.returned_at is null or absences.returned_at > at_once.observed_at)
+        *,
+        sum(evses) over (
+            partition by cpo_key
+            -- What returned in this very second is there, what was first seen or vanished in it was not there, or was, before.
+            order by observed_at, turn
+            rows between unbounded preceding and current row
         ) as evse_count
-    from at_once
+    from events
 
 ),
 
 candidates as (
 
-    select * from with_evses
+    select * from counted
     where told_count >= {{ var('flip_minimum_ratio') }} * evse_count
 
 ),
 
--- A word that is told again after a gap is stored, and is no change.
+-- The first that is told of an EVSE is no change of it, nor is a word that is told again after a gap.
 changed as (
 
     select
-        candidates.cpo_key,
-        candidates.utc_date,
-        candidates.observed_at,
-        candidates.status_word,
-        candidates.evse_count,
-        count(distinct told.evse_key) as changed_count
+        candidates.*,
+        among_them.changed_count
     from candidates
-    inner join told
-        on told.cpo_key = candidates.cpo_key
-            and told.observed_at = candidates.observed_at
-            and told.status_word is not distinct from candidates.status_word
     cross join lateral (
-        select earlier.status_word
-        from {{ ref('stg_status_change') }} as earlier
-        where earlier.evse_key = told.evse_key and earlier.observed_at_exact < told.observed_at_exact
-        order by earlier.observed_at_exact desc, earlier.change_key desc
-        limit 1
-    ) as word_before
-    where word_before.status_word is distinct from told.status_word
-    group by
-        candidates.cpo_key,
-        candidates.utc_date,
-        candidates.observed_at,
-        candidates.status_word,
-        candidates.evse_count
+        select count(distinct told.evse_key) as changed_count
+        from {{ ref('stg_status_change') }} as told
+        inner join services on services.evse_key = told.evse_key
+        cross join lateral (
+            select earlier.status_word
+            from {{ ref('stg_status_change') }} as earlier
+            where earlier.evse_key = told.evse_key and earlier.observed_at_exact < told.observed_at_exact
+            order by earlier.observed_at_exact desc, earlier.change_key desc
+            limit 1
+        ) as word_before
+        where told.feed_key = candidates.cpo_key
+            and told.observed_at_exact >= candidates.observed_at
+            and told.observed_at_exact < candidates.observed_at + interval '1 second'
+            and told.status_word is not distinct from candidates.status_word
+            and services.first_observed_at < told.observed_at
+            and word_before.status_word is distinct from told.status_word
+    ) as among_them
 
 ),
 
