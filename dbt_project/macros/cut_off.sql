@@ -22,9 +22,11 @@
 
 {# Delete the touched days of an incremental model, also those that will have no rows any more. -#}
 {% macro delete_touched_days() -%}
+    {# Named outside of the condition: so dbt knows what the model waits for. -#}
+    {% set touched_days = ref('int_evse__touched_days') -%}
     {% if is_incremental() -%}
         delete from {{ this }} as old
-        using {{ ref('int_evse__touched_days') }} as touched
+        using {{ touched_days }} as touched
         where old.evse_key = touched.evse_key and old.local_date = touched.local_date
     {%- endif %}
 {%- endmacro %}
