@@ -84,6 +84,7 @@ described as (
         services.feed_key::integer as cpo_key,
         services.evse_id,
         services.emi3_id,
+        services.time_zone,
         services.commissioned_on,
         powers.power_kw::numeric(9, 3) as power_kw,
         coalesce(power_bands.power_band, 'unknown') as power_band,

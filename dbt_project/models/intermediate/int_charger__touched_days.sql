@@ -1,0 +1,1 @@
+{{ touched_days_of('charger') }}

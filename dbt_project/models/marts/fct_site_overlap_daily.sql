@@ -1,0 +1,3 @@
+{{ config(materialized='view') }}
+
+{{ overlap_mart('site', 'local_date') }}
