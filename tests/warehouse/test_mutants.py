@@ -214,7 +214,7 @@ MUTANTS = {
     "a site averages its EVSEs": Mutant(
         "macros/uptime.sql",
         "        sum(units.{{ status }}_seconds) as",
-        "        sum((86400 * units.{{ status }}_seconds / ("
+        "        sum((100000000000000 * units.{{ status }}_seconds / ("
         "{% for each in in_service_statuses() %}units.{{ each }}_seconds{{ ' + ' if not loop.last }}{% endfor %}"
         "))::bigint) as",
         by_the_rules,
