@@ -1,9 +1,9 @@
-{# What cut an EVSE's time where `span` begins. `told`: what was told of the EVSE in that second, if anything. Expects relations `islands` and `contacts`.
+{# What cut an EVSE's time where `span` begins. What was told of the EVSE in that second: its key and word, if anything. Expects relations `islands` and `contacts`.
    A cut inside a day that nothing of its own explains comes from another EVSE of the charger. -#}
-{% macro begun_by(span, told, is_first_of_day) -%}
+{% macro begun_by(span, change_key, status_word, is_first_of_day) -%}
         case
-            when {{ told }}.change_key is not null and {{ told }}.status_word is null then 'absent'
-            when {{ told }}.change_key is not null and {{ span }}.status <> 'missing' then 'observation'
+            when {{ change_key }} is not null and {{ status_word }} is null then 'absent'
+            when {{ change_key }} is not null and {{ span }}.status <> 'missing' then 'observation'
             when {{ span }}.status = 'missing' and (
                 select
                     islands.alive_until = {{ span }}.span_from
@@ -35,26 +35,36 @@
                 limit 1
             ) then 'contact'
             -- Told while messages were being lost: known, and no sign that it holds.
-            when {{ told }}.change_key is not null then 'observation'
+            when {{ change_key }} is not null then 'observation'
             when {{ span }}.span_from = evses.in_service_from then 'service_began'
             when {{ is_first_of_day }} then 'local_midnight'
             else 'sibling'
         end
 {%- endmacro %}
 
+{# Whether a span is the first of its EVSE's day. Expects a relation `spans`. -#}
+{% macro first_of_day(span) -%}
+coalesce(
+                (
+                    select earlier.local_date < {{ span }}.local_date
+                    from spans as earlier
+                    where earlier.evse_key = {{ span }}.evse_key and earlier.span_from < {{ span }}.span_from
+                    order by earlier.span_from desc
+                    limit 1
+                ),
+                true
+            )
+{%- endmacro %}
+
 {# What was told of an EVSE in the second of `at`: the last of it, which holds. Expects a relation `changes`. -#}
 {% macro told_in_the_second(evse_key, at) -%}
-        select
-            changes.change_key,
-            changes.observed_at,
-            changes.received_at,
-            changes.status_word
-        from changes
-        where changes.evse_key = {{ evse_key }}
-            and changes.observed_at >= {{ at }}
-            and changes.observed_at < {{ at }} + interval '1 second'
-        order by changes.observed_at desc, changes.change_key desc
-        limit 1
+            select changes.*
+            from changes
+            where changes.evse_key = {{ evse_key }}
+                and changes.observed_at >= {{ at }}
+                and changes.observed_at < {{ at }} + interval '1 second'
+            order by changes.observed_at desc, changes.change_key desc
+            limit 1
 {%- endmacro %}
 
 {# The end of the last contact with a feed that began before `at`, and `at` itself while the feed was held. Expects relations `contacts` and `held`. -#}

@@ -28,8 +28,8 @@ START = int(datetime(2026, 10, 3, 12, tzinfo=UTC).timestamp())
 END = START + 30 * HOUR
 SYDNEY, LORD_HOWE, PERTH = (f"Australia/{name}" for name in ("Sydney", "Lord_Howe", "Perth"))
 
-SPANS = ["+fct_evse_status_daily"]
-FIGURES = ["rule_sets", "rule_set_statuses", "fct_connector_uptime_monthly", "fct_site_uptime_monthly"]
+SPANS = ["+int_evse__status_monthly", "+int_evse__excluded_daily", "+dim_cpo", "+dim_evse"]
+FIGURES = ["rule_sets", "rule_set_statuses", "fct_evse_uptime_monthly", "fct_site_uptime_monthly"]
 
 
 def change(evse_id: str, hours: float, word: str) -> Change:
@@ -107,8 +107,7 @@ def figures() -> list[str]:
     """Where the uptime of an EVSE or a site is not what its seconds give."""
     found = []
     with connect(Role.ANALYST) as connection:
-        for level in ("connector", "site"):
-            key = "evse_key" if level == "connector" else "site_key"
+        for level, key in (("evse", "evse_key"), ("site", "site_key")):
             pools: dict[tuple[int, date], Counter[str]] = {}
             for its_key, month, status, seconds in connection.execute(
                 f"select {key}, date_trunc('month', local_date)::date, status, seconds"  # type: ignore[call-overload]
@@ -214,9 +213,10 @@ MUTANTS = {
     ),
     "a site averages its EVSEs": Mutant(
         "macros/uptime.sql",
-        "select * from {{ ref(facts) }}",
-        "select evse_key, {{ period }}, status,"
-        " (86400 * seconds / sum(seconds) over (partition by evse_key, {{ period }}))::bigint as seconds from {{ ref(facts) }}",
+        "        sum(units.{{ status }}_seconds) as",
+        "        sum((100000000000000 * units.{{ status }}_seconds / ("
+        "{% for each in in_service_statuses() %}units.{{ each }}_seconds{{ ' + ' if not loop.last }}{% endfor %}"
+        "))::bigint) as",
         by_the_rules,
     ),
     "97.00 is more than 97": Mutant(
