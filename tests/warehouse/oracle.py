@@ -47,12 +47,40 @@ class Scenario:
     changes: list[Change] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    virtual_evses: bool = False
+    """EVSEs of one zone are plugs of one charger."""
 
+
+DOWN = {"unavailable", "out_of_order", "inoperative"}
+OCCUPIED = {"preparing", "charging", "suspended", "finishing"}
+SIBLING_TOLERANCE_SECONDS = 120
 
 MAPPED = {
     "available", "charging", "finishing", "preparing", "suspended", "reserved", "unavailable", "out_of_order",
     "blocked", "inoperative", "planned", "removed", "unknown", "missing",
 }  # fmt: skip
+
+
+@dataclass
+class Walk:
+    """What was known of one EVSE, second by second (None: not in service), and since when what was told has been down or occupied."""
+
+    status: list[str | None]
+    down_since: list[int | None]
+    occupied_since: list[int | None]
+
+    @staticmethod
+    def of(length: int) -> Walk:
+        return Walk([None] * length, [None] * length, [None] * length)
+
+    def is_blocked_by(self, sibling: Walk, second: int) -> bool:
+        """Whether this one is down in a second because the other is occupied, as far as when both began can tell."""
+        if self.status[second] not in DOWN or sibling.status[second] not in OCCUPIED:
+            return False
+        down_since, occupied_since = self.down_since[second], sibling.occupied_since[second]
+        assert down_since is not None
+        assert occupied_since is not None
+        return abs(down_since - occupied_since) <= SIBLING_TOLERANCE_SECONDS
 
 
 def was_held(scenario: Scenario, loss: Loss) -> bool:
@@ -95,7 +123,7 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
             last = int(loss.end) - scenario.start
             lost_until[last] = max(lost_until.get(last, 0), loss.end)
 
-    result: Counter[tuple[str, date, str]] = Counter()
+    walks = {evse_id: Walk.of(length) for evse_id in scenario.time_zones}
     for evse_id, zone_name in scenario.time_zones.items():
         zone = ZoneInfo(zone_name)
         told: dict[int, tuple[float, str]] = {}
@@ -107,8 +135,7 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
         if commissioned is not None:
             midnight = datetime(commissioned.year, commissioned.month, commissioned.day, tzinfo=zone)
             commissioned_at = int(midnight.timestamp()) - scenario.start
-        # The local date changes only on whole half hours.
-        dates: dict[int, date] = {}
+        walk = walks[evse_id]
         status: str | None = None
         is_known = has_served = False
         for second in range(length):
@@ -123,6 +150,10 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
                 is_known = is_known or lost is None or told_at >= lost
             if any(lost is None or at >= lost for at in complete_at.get(second, ())) and status is not None:
                 is_known = True
+            for since, kind in ((walk.down_since, DOWN), (walk.occupied_since, OCCUPIED)):
+                if status in kind:
+                    goes_on = second > 0 and since[second - 1] is not None
+                    since[second] = since[second - 1] if goes_on else second
             if commissioned_at is not None:
                 has_served = second >= commissioned_at
             elif status not in (None, "planned", "removed", "missing"):
@@ -130,11 +161,22 @@ def seconds_by_status(scenario: Scenario) -> Counter[tuple[str, date, str]]:
             if not has_served or status == "removed":
                 continue
             now = status if is_known and status is not None else "missing"
-            if now == "planned":
+            if now != "planned":
+                walk.status[second] = now
+    result: Counter[tuple[str, date, str]] = Counter()
+    for evse_id, zone_name in scenario.time_zones.items():
+        zone = ZoneInfo(zone_name)
+        others = [other for other, name in scenario.time_zones.items() if name == zone_name and other != evse_id]
+        siblings = [walks[other] for other in others] if scenario.virtual_evses else []
+        # The local date changes only on whole half hours.
+        dates: dict[int, date] = {}
+        for second, now_or_not in enumerate(walks[evse_id].status):
+            if now_or_not is None:
                 continue
             epoch = second + scenario.start
             local_date = dates.get(epoch // 1800)
             if local_date is None:
                 local_date = dates[epoch // 1800] = datetime.fromtimestamp(epoch, UTC).astimezone(zone).date()
-            result[evse_id, local_date, now] += 1
+            is_blocked = any(walks[evse_id].is_blocked_by(sibling, second) for sibling in siblings)
+            result[evse_id, local_date, "blocked_by_sibling" if is_blocked else now_or_not] += 1
     return result

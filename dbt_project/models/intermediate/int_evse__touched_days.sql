@@ -10,7 +10,7 @@ contact as (
 
 ),
 
-changes as (
+changes as not materialized (
 
     select * from {{ ref('stg_status_change') }}
 
@@ -36,6 +36,7 @@ by_changes as (
         changes.observed_at as touched_from,
         case
             when changes.observed_at = services.in_service_from then {{ as_of() }}
+            when services.has_virtual_evses then coalesce(next_kind.observed_at, {{ as_of() }})
             else coalesce(next_change.observed_at, {{ as_of() }})
         end as touched_until
     from changes
@@ -48,6 +49,21 @@ by_changes as (
         order by following.observed_at_exact
         limit 1
     ) as next_change on true
+    -- Among virtual EVSEs it matters when what follows began, for as long as that is of one kind.
+    left join lateral (
+        select following.observed_at
+        from {{ ref('int_evse__told_kind') }} as following
+        inner join {{ ref('int_evse__told_kind') }} as next_told
+            on next_told.evse_key = following.evse_key
+                and next_told.observed_at_exact >= next_change.observed_at
+                and next_told.observed_at_exact < next_change.observed_at + interval '1 second'
+        where services.has_virtual_evses
+            and following.evse_key = changes.evse_key
+            and following.observed_at_exact >= next_change.observed_at + interval '1 second'
+            and (following.is_down, following.is_occupied) <> (next_told.is_down, next_told.is_occupied)
+        order by following.observed_at_exact
+        limit 1
+    ) as next_kind on true
     where {{ is_new('changes.observed_at_exact', 'changes.recorded_at') }}
         and {{ previous_as_of() }} > '-infinity'
 
@@ -90,7 +106,7 @@ by_register as (
 
 ),
 
--- A description that moves days or service moves all days of the EVSE.
+-- A description that moves days or service moves all days of the EVSE; one that takes a virtual EVSE to another charger, those of both chargers.
 versions_before as (
 
     select * from versions
@@ -123,10 +139,30 @@ by_description as (
     left join described_before on described_before.evse_key = services.evse_key
     where (described_before.time_zone, described_before.commissioned_on)
         is distinct from (services.time_zone, services.commissioned_on)
+        or services.has_virtual_evses and described_before.charger_key is distinct from services.charger_key
+
+    union all
+
+    select
+        left_alone.evse_key,
+        '-infinity',
+        {{ as_of() }}
+    from described_anew
+    inner join described_before on described_before.evse_key = described_anew.evse_key
+    inner join services on services.evse_key = described_anew.evse_key
+    inner join services as left_alone on left_alone.charger_key = described_before.charger_key
+    where services.has_virtual_evses
+        and (services.charger_key, services.time_zone) <> (described_before.charger_key, described_before.time_zone)
 
 ),
 
-touched as (
+siblings as (
+
+    {{ virtual_siblings() }}
+
+),
+
+touched_themselves as (
 
     select * from by_changes
     union all
@@ -137,6 +173,21 @@ touched as (
     select * from by_description
     union all
     select * from by_register
+
+),
+
+touched as (
+
+    select * from touched_themselves
+
+    union all
+
+    select
+        siblings.sibling_key,
+        touched_themselves.touched_from,
+        touched_themselves.touched_until
+    from touched_themselves
+    inner join siblings on siblings.evse_key = touched_themselves.evse_key
 
 ),
 
