@@ -30,6 +30,7 @@ STATUSES = (
     "unavailable",
     "out_of_order",
     "blocked",
+    "blocked_by_sibling",
     "inoperative",
     "unknown",
     "missing",

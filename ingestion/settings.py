@@ -102,5 +102,7 @@ class FeedSettings(Strict):
     """IANA zone of timestamps that carry none."""
     ended_at: AwareDatetime | None = None
     """The agreed end of the feed: its EVSEs are not in service for us from then on."""
+    virtual_evses: bool = False
+    """Each plug is told as an EVSE of its own, and the others of a charger as down while one of them is in use."""
     alert_after_minutes: Annotated[int, Field(strict=True, gt=0)] = 15
     """Silence for longer than this is an alert."""

@@ -38,9 +38,10 @@ def register_feed(connection: psycopg.Connection, config: CpoConfig) -> int:
         row = connection.execute(
             """
             insert into raw.feed as known (
-                feed_id, cpo_id, cpo_name, kind, protocol_version, status_profile, poll_seconds, liveness_seconds, ended_at
+                feed_id, cpo_id, cpo_name, kind, protocol_version, status_profile, poll_seconds, liveness_seconds, ended_at,
+                has_virtual_evses
             )
-            values (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+            values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
             on conflict (feed_id) do update set
                 cpo_name = excluded.cpo_name,
                 kind = excluded.kind,
@@ -49,9 +50,10 @@ def register_feed(connection: psycopg.Connection, config: CpoConfig) -> int:
                 poll_seconds = excluded.poll_seconds,
                 liveness_seconds = excluded.liveness_seconds,
                 ended_at = excluded.ended_at,
+                has_virtual_evses = excluded.has_virtual_evses,
                 settings_changed_at = case
-                    when (known.liveness_seconds, known.ended_at)
-                        is distinct from (excluded.liveness_seconds, excluded.ended_at)
+                    when (known.liveness_seconds, known.ended_at, known.has_virtual_evses)
+                        is distinct from (excluded.liveness_seconds, excluded.ended_at, excluded.has_virtual_evses)
                     then now() else known.settings_changed_at
                 end
             returning feed_key
@@ -66,6 +68,7 @@ def register_feed(connection: psycopg.Connection, config: CpoConfig) -> int:
                 getattr(feed, "poll_seconds", None),
                 feed.liveness_seconds,
                 feed.ended_at,
+                feed.virtual_evses,
             ),
         ).fetchone()
     assert row is not None

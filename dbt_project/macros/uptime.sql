@@ -2,8 +2,13 @@
 {% macro in_service_statuses() -%}
     {{ return([
         'available', 'charging', 'finishing', 'preparing', 'suspended', 'reserved', 'unavailable', 'out_of_order',
-        'blocked', 'inoperative', 'unknown', 'missing',
+        'blocked', 'blocked_by_sibling', 'inoperative', 'unknown', 'missing',
     ]) }}
+{%- endmacro %}
+
+{# Statuses that an EVSE is in as far as its own feed tells, also out of service. -#}
+{% macro told_statuses() -%}
+    {{ return((in_service_statuses() | reject('equalto', 'blocked_by_sibling') | list) + ['planned', 'removed']) }}
 {%- endmacro %}
 
 {# Sums of a pool of EVSE-seconds. Expects a relation `classified`: seconds by status and the class that a rule-set gives them. -#}

@@ -1,7 +1,7 @@
 """A made-up month of status changes and contact, for benchmarks: the figures of a whole country's chargers, made in seconds.
 
-Ten feeds, each polled once a minute at its own second; an EVSE changes about 16 times a day; now and then a feed does not answer for a while. Every time is
-that of a poll, so that the changes and contact here say the same as one observation a minute.
+Ten feeds, each polled once a minute at its own second; an EVSE changes about 16 times a day; now and then a feed does not answer for a while. One feed has virtual EVSEs:
+of each two, one is told out of order while the other is charging. Every time is that of a poll, so that the changes and contact here say the same as one observation a minute.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ingestion.model import Asset, reference
 from ingestion.writer import Writer
 
 FEED_COUNT = 10
+VIRTUAL_FEED = 0
 LIVENESS_SECONDS = 300
 CHANGES_A_DAY = 16.8
 GAPS_A_MONTH = 8
@@ -28,6 +29,7 @@ ZONES = ("Australia/Sydney", "Australia/Perth", "Australia/Lord_Howe", "Australi
 PROFILE = "ocpi_2_2_1"
 # The first two take turns; one of the others comes instead of one change in twenty-five.
 WORDS = ("AVAILABLE", "CHARGING", "OUTOFORDER", "BLOCKED", "RESERVED", "INOPERATIVE", "UNKNOWN")
+CHARGING, OUT_OF_ORDER = WORDS.index("CHARGING"), WORDS.index("OUTOFORDER")
 OUTCOMES = ("failed", "complete")
 # Postgres counts microseconds from here.
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -71,10 +73,15 @@ class Month:
         has_changed = chance.random((self.evses_per_feed, self.minutes), dtype=np.float32) < CHANGES_A_DAY / 1440
         has_changed &= answered
         has_changed[:, 0] = True
+        if feed == VIRTUAL_FEED:
+            has_changed[1::2] = has_changed[: self.evses_per_feed // 2 * 2 : 2]
         place, minute = np.nonzero(has_changed)
         word = np.arange(len(place)) % 2
         is_other = chance.random(len(word)) < 0.04
         word[is_other] = chance.integers(2, len(WORDS), is_other.sum())
+        if feed == VIRTUAL_FEED:
+            word = has_changed.cumsum(axis=1)[place, minute] % 2
+            word[(place % 2 == 1) & (word == CHARGING)] = OUT_OF_ORDER
         order = np.argsort(minute, kind="stable")
         return Told(feed, answered, place[order], minute[order], word[order])
 
@@ -92,6 +99,7 @@ def _config(feed: int) -> CpoConfig:
     settings = {
         "kind": "ocpi_pull", "version": "2.2.1", "versions_url": "http://localhost/versions", "party": "AU*ABC",
         "token_secret": "ABC_TOKEN", "poll_seconds": 60, "liveness_seconds": LIVENESS_SECONDS, "status_profile": PROFILE,
+        "virtual_evses": feed == VIRTUAL_FEED,
     }  # fmt: skip
     return CpoConfig.model_validate({"cpo_id": f"feed_{feed}", "name": f"Feed {feed}", "feed": settings})
 

@@ -244,12 +244,18 @@ group by all
 
 
 def seconds_of_the_marts(day: date) -> set[tuple[int, date, str, int]]:
-    """What the daily fact says of a day on which contact was held."""
+    """What the daily fact says of a day as far as there was contact, by what was told."""
     with connect(Role.ANALYST) as connection:
         return set(
             connection.execute(
-                "select evse_key, local_date, status, seconds from marts.fct_evse_status_daily"
-                " where local_date = %s and status <> 'missing'",
+                """
+                select
+                    evse_key, local_date, case status when 'blocked_by_sibling' then 'out_of_order' else status end as told,
+                    sum(seconds)
+                from marts.fct_evse_status_daily
+                where local_date = %s and status <> 'missing'
+                group by 1, 2, 3
+                """,
                 (day,),
             ).fetchall()
         )

@@ -49,16 +49,28 @@ class Scenario:
     changes: list[Change] = field(default_factory=list)
     contacts: list[Contact] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    virtual_evses: bool = False
+    """EVSEs of one zone are plugs of one charger."""
+
+
+DOWN = {"unavailable", "out_of_order", "inoperative"}
+OCCUPIED = {"preparing", "charging", "suspended", "finishing"}
+SIBLING_TOLERANCE_SECONDS = 120
 
 
 class Second(NamedTuple):
-    """What was known of an EVSE in one second since its service began (epoch seconds); ``word``: the last one told."""
+    """What was known of an EVSE in one second since its service began (epoch seconds); ``word``: the last one told.
+
+    ``down_since``, ``occupied_since``: since when what was told of it has been so, while it is.
+    """
 
     evse_id: str
     at: int
     local_date: date
     status: str
     word: str | None
+    down_since: int | None
+    occupied_since: int | None
 
 
 MAPPED = {
@@ -128,6 +140,34 @@ def heard(scenario: Scenario) -> Heard:
 
 def walk(scenario: Scenario) -> Iterator[Second]:
     """Every second since each EVSE's service began, EVSE by EVSE, without a hole, to the scenario's end."""
+    if not scenario.virtual_evses:
+        yield from walk_alone(scenario)
+        return
+    walks: dict[str, dict[int, Second]] = {evse_id: {} for evse_id in scenario.time_zones}
+    for second in walk_alone(scenario):
+        walks[second.evse_id][second.at] = second
+    for evse_id, seconds in walks.items():
+        siblings = [
+            walks[other]
+            for other, zone in scenario.time_zones.items()
+            if zone == scenario.time_zones[evse_id] and other != evse_id
+        ]
+        for at, second in seconds.items():
+            is_blocked = any(at in sibling and is_blocked_by(second, sibling[at]) for sibling in siblings)
+            yield second._replace(status="blocked_by_sibling") if is_blocked else second
+
+
+def is_blocked_by(second: Second, sibling: Second) -> bool:
+    """Whether an EVSE is down because the other is occupied, as far as when both began can tell."""
+    if second.status not in DOWN or sibling.status not in OCCUPIED:
+        return False
+    assert second.down_since is not None
+    assert sibling.occupied_since is not None
+    return abs(second.down_since - sibling.occupied_since) <= SIBLING_TOLERANCE_SECONDS
+
+
+def walk_alone(scenario: Scenario) -> Iterator[Second]:
+    """The same by what was told of each EVSE alone."""
     length = scenario.end - scenario.start
     is_alive, complete_at, lost_until = heard(scenario)
     for evse_id, zone_name in scenario.time_zones.items():
@@ -146,6 +186,8 @@ def walk(scenario: Scenario) -> Iterator[Second]:
         dates: dict[int, date] = {}
         status: str | None = None
         told_word: str | None = None
+        down_since: int | None = None
+        occupied_since: int | None = None
         is_known = has_served = False
         for second in range(length):
             lost = lost_until.get(second)
@@ -161,6 +203,8 @@ def walk(scenario: Scenario) -> Iterator[Second]:
                 is_known = is_known or lost is None or told_at >= lost
             if any(lost is None or at >= lost for at in complete_at.get(second, ())) and status is not None:
                 is_known = True
+            down_since = (second if down_since is None else down_since) if status in DOWN else None
+            occupied_since = (second if occupied_since is None else occupied_since) if status in OCCUPIED else None
             if commissioned_at is not None:
                 has_served = second >= commissioned_at
             elif status not in (None, "planned", "removed", "missing"):
@@ -172,4 +216,4 @@ def walk(scenario: Scenario) -> Iterator[Second]:
             local_date = dates.get(epoch // 1800)
             if local_date is None:
                 local_date = dates[epoch // 1800] = datetime.fromtimestamp(epoch, UTC).astimezone(zone).date()
-            yield Second(evse_id, epoch, local_date, now, told_word)
+            yield Second(evse_id, epoch, local_date, now, told_word, down_since, occupied_since)

@@ -70,6 +70,7 @@ in_service as (
     select
         described.*,
         feeds.ended_at,
+        feeds.has_virtual_evses,
         first_seen.first_observed_at,
         coalesce(
             described.commissioned_on::timestamp at time zone described.time_zone,

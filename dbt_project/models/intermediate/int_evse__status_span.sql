@@ -250,7 +250,9 @@ held as (
             when meanings.status = 'removed' then 'removed'
             when with_word.is_absent then 'missing'
             else coalesce(meanings.status, 'unknown')
-        end as status
+        end as status,
+        coalesce(meanings.is_down, false) and not with_word.is_absent as is_down,
+        coalesce(meanings.is_occupied, false) and not with_word.is_absent as is_occupied
     from with_word
     left join meanings
         on meanings.status_profile = with_word.status_profile
@@ -371,7 +373,7 @@ with_gap as (
 
 ),
 
-spans as (
+known_or_not as not materialized (
 
     select
         evse_key,
@@ -381,7 +383,9 @@ spans as (
         status,
         status_word,
         change_key,
-        observed_at
+        observed_at,
+        is_down,
+        is_occupied
     from placed
     where is_whole
 
@@ -395,7 +399,9 @@ spans as (
         status,
         status_word,
         change_key,
-        observed_at
+        observed_at,
+        is_down,
+        is_occupied
     from with_gap
     where is_known
 
@@ -409,9 +415,122 @@ spans as (
         'missing',
         status_word,
         change_key,
-        observed_at
+        observed_at,
+        false,
+        false
     from with_gap
     where gap_from < known_from
+
+),
+
+siblings as (
+
+    {{ virtual_siblings() }}
+
+),
+
+-- The begins are looked up once for each.
+side_by_side as materialized (
+
+    select
+        down.evse_key,
+        down.span_from,
+        greatest(down.span_from, occupied.span_from) as blocked_from,
+        least(down.span_until, occupied.span_until) as blocked_until,
+        {{ kind_began_at('is_down', 'down.evse_key', 'down.observed_at') }} as down_began_at,
+        {{ kind_began_at('is_occupied', 'occupied.evse_key', 'occupied.observed_at') }} as occupied_began_at
+    from siblings
+    inner join known_or_not as down on down.evse_key = siblings.evse_key and down.is_down
+    inner join known_or_not as occupied
+        on occupied.evse_key = siblings.sibling_key
+            and occupied.is_occupied
+            and occupied.local_date = down.local_date
+            and occupied.span_from < down.span_until
+            and occupied.span_until > down.span_from
+
+),
+
+-- Down because of the other, as far as their begins can tell: what was down before stays down, and what follows the other's use is down.
+blocks as (
+
+    select * from side_by_side
+    where down_began_at between
+        occupied_began_at - make_interval(secs => {{ var('sibling_tolerance_seconds') }})
+        and occupied_began_at + make_interval(secs => {{ var('sibling_tolerance_seconds') }})
+
+),
+
+with_reach as (
+
+    select
+        *,
+        max(blocked_until) over (
+            partition by evse_key, span_from
+            order by blocked_from, blocked_until
+            rows between unbounded preceding and 1 preceding
+        ) as reached
+    from blocks
+
+),
+
+block_numbers as (
+
+    select
+        *,
+        count(*) filter (where reached is null or blocked_from > reached) over (
+            partition by evse_key, span_from
+            order by blocked_from, blocked_until
+            rows between unbounded preceding and current row
+        ) as block_number
+    from with_reach
+
+),
+
+united as (
+
+    select
+        evse_key,
+        span_from,
+        min(blocked_from) as blocked_from,
+        max(blocked_until) as blocked_until
+    from block_numbers
+    group by evse_key, span_from, block_number
+
+),
+
+-- Each piece, blocked or not, ends where the next one begins.
+points as (
+
+    select evse_key, span_from, span_from as piece_from, false as is_blocked from united
+    union
+    select evse_key, span_from, blocked_from, true from united
+    union all
+    select evse_key, span_from, blocked_until, false from united
+
+),
+
+pieces as (
+
+    select
+        *,
+        lead(piece_from) over (partition by evse_key, span_from order by piece_from, is_blocked) as piece_until
+    from points
+
+),
+
+spans as (
+
+    select
+        known_or_not.evse_key,
+        known_or_not.local_date,
+        coalesce(pieces.piece_from, known_or_not.span_from) as span_from,
+        coalesce(pieces.piece_until, known_or_not.span_until) as span_until,
+        case when pieces.is_blocked then 'blocked_by_sibling' else known_or_not.status end as status,
+        known_or_not.status_word,
+        known_or_not.change_key,
+        known_or_not.observed_at
+    from known_or_not
+    left join pieces on pieces.evse_key = known_or_not.evse_key and pieces.span_from = known_or_not.span_from
 
 )
 
@@ -426,3 +545,5 @@ select
     change_key,
     observed_at
 from spans
+-- A block that begins or ends with its span leaves nothing there.
+where span_from < span_until

@@ -10,7 +10,7 @@ contact as (
 
 ),
 
-changes as (
+changes as not materialized (
 
     select * from {{ ref('stg_status_change') }}
 
@@ -36,6 +36,7 @@ by_changes as (
         changes.observed_at as touched_from,
         case
             when changes.observed_at = services.in_service_from then {{ as_of() }}
+            when services.has_virtual_evses then coalesce(next_kind.observed_at, {{ as_of() }})
             else coalesce(next_change.observed_at, {{ as_of() }})
         end as touched_until
     from changes
@@ -48,6 +49,21 @@ by_changes as (
         order by following.observed_at_exact
         limit 1
     ) as next_change on true
+    -- Among virtual EVSEs it matters when what follows began, for as long as that is of one kind.
+    left join lateral (
+        select following.observed_at
+        from {{ ref('int_evse__told_kind') }} as following
+        inner join {{ ref('int_evse__told_kind') }} as next_told
+            on next_told.evse_key = following.evse_key
+                and next_told.observed_at_exact >= next_change.observed_at
+                and next_told.observed_at_exact < next_change.observed_at + interval '1 second'
+        where services.has_virtual_evses
+            and following.evse_key = changes.evse_key
+            and following.observed_at_exact >= next_change.observed_at + interval '1 second'
+            and (following.is_down, following.is_occupied) <> (next_told.is_down, next_told.is_occupied)
+        order by following.observed_at_exact
+        limit 1
+    ) as next_kind on true
     where {{ is_new('changes.observed_at_exact', 'changes.recorded_at') }}
         and {{ previous_as_of() }} > '-infinity'
 
@@ -90,7 +106,13 @@ by_register as (
 
 ),
 
-touched as (
+siblings as (
+
+    {{ virtual_siblings() }}
+
+),
+
+touched_themselves as (
 
     select * from by_changes
     union all
@@ -99,6 +121,21 @@ touched as (
     select * from by_time
     union all
     select * from by_register
+
+),
+
+touched as (
+
+    select * from touched_themselves
+
+    union all
+
+    select
+        siblings.sibling_key,
+        touched_themselves.touched_from,
+        touched_themselves.touched_until
+    from touched_themselves
+    inner join siblings on siblings.evse_key = touched_themselves.evse_key
 
 ),
 
@@ -141,24 +178,50 @@ described_anew as (
 ),
 
 -- A description that moves days or service moves all days of the EVSE, also those that it was in service by what was described before.
+moved as (
+
+    select
+        services.evse_key,
+        services.charger_key,
+        described_before.charger_key as charger_key_before,
+        described_before.commissioned_on::timestamp at time zone described_before.time_zone as commissioned_before
+    from described_anew
+    inner join services on services.evse_key = described_anew.evse_key
+    left join described_before on described_before.evse_key = services.evse_key
+    where (described_before.time_zone, described_before.commissioned_on)
+        is distinct from (services.time_zone, services.commissioned_on)
+        or services.has_virtual_evses and described_before.charger_key is distinct from services.charger_key
+
+),
+
+-- With a virtual EVSE all days of the others at its charger move, and of those at the one that it has left.
+moved_along as (
+
+    select evse_key, commissioned_before from moved
+
+    union all
+
+    select
+        others.evse_key,
+        null
+    from moved
+    inner join services as others on others.charger_key in (moved.charger_key, moved.charger_key_before)
+    where others.has_virtual_evses and others.evse_key <> moved.evse_key
+
+),
+
 by_description as (
 
     select
         services.evse_key,
         -- Any two calendars are at most two days apart.
         (
-            least(
-                services.in_service_from,
-                services.first_observed_at,
-                described_before.commissioned_on::timestamp at time zone described_before.time_zone
-            ) at time zone services.time_zone
+            least(services.in_service_from, services.first_observed_at, moved_along.commissioned_before)
+            at time zone services.time_zone
         )::date - 2 as first_date,
         (least({{ as_of() }}, services.ended_at) at time zone services.time_zone)::date + 2 as last_date
-    from described_anew
-    inner join services on services.evse_key = described_anew.evse_key
-    left join described_before on described_before.evse_key = services.evse_key
-    where (described_before.time_zone, described_before.commissioned_on)
-        is distinct from (services.time_zone, services.commissioned_on)
+    from moved_along
+    inner join services on services.evse_key = moved_along.evse_key
 
 ),
 

@@ -43,13 +43,16 @@ new_signs as (
 
     union all
 
-    select distinct
-        feed_key,
-        observed_at,
-        observed_at,
+    -- Those that lie less than liveness apart make one line anyway: few rows are left to join.
+    select
+        changes.feed_key,
+        min(changes.observed_at),
+        max(changes.observed_at),
         false
     from changes
-    where status_word is not null and {{ is_new('observed_at_exact') }}
+    inner join feeds on feeds.feed_key = changes.feed_key
+    where changes.status_word is not null and {{ is_new('changes.observed_at_exact', 'changes.recorded_at') }}
+    group by changes.feed_key, floor(date_part('epoch', changes.observed_at) / feeds.liveness_seconds)
 
 ),
 

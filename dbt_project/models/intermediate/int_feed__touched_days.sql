@@ -10,7 +10,8 @@ contacts as (
 
 ),
 
-changes as (
+-- Read by index for what is new: it must not be copied first.
+changes as not materialized (
 
     select * from {{ ref('stg_status_change') }}
 

@@ -17,6 +17,12 @@ bases as (
 
 ),
 
+statuses as (
+
+    select * from {{ ref('canonical_statuses') }}
+
+),
+
 names as (
 
     select status_profile from profiles
@@ -77,17 +83,22 @@ in_force as (
 dated as (
 
     select
-        status_profile,
-        source_word,
-        status,
-        given_by_profile,
-        valid_from::timestamp at time zone 'UTC' as valid_from,
+        in_force.status_profile,
+        in_force.source_word,
+        in_force.status,
+        in_force.given_by_profile,
+        statuses.is_down,
+        statuses.is_occupied,
+        in_force.valid_from::timestamp at time zone 'UTC' as valid_from,
         coalesce(
-            lead(valid_from) over (partition by status_profile, source_word order by valid_from)
-                ::timestamp at time zone 'UTC',
+            lead(in_force.valid_from) over (
+                partition by in_force.status_profile, in_force.source_word
+                order by in_force.valid_from
+            )::timestamp at time zone 'UTC',
             'infinity'
         ) as valid_until
     from in_force
+    inner join statuses on statuses.status = in_force.status
 
 )
 

@@ -25,7 +25,7 @@ counted as (
         max(statuses.last_contact_at) as last_contact_at,
         max(statuses.known_until) as known_until,
         count(*)::integer as evse_count,
-        {%- for status in in_service_statuses() + ['planned', 'removed'] %}
+        {%- for status in told_statuses() %}
         count(*) filter (where statuses.status = '{{ status }}')::integer as {{ status }}_count{{ ',' if not loop.last }}
         {%- endfor %}
     from statuses
@@ -43,7 +43,7 @@ select
     counted.last_contact_at,
     counted.known_until,
     coalesce(counted.evse_count, 0) as evse_count,
-    {%- for status in in_service_statuses() + ['planned', 'removed'] %}
+    {%- for status in told_statuses() %}
     coalesce(counted.{{ status }}_count, 0) as {{ status }}_count{{ ',' if not loop.last }}
     {%- endfor %}
 from feeds

@@ -3,5 +3,6 @@ select
     cpo_id,
     cpo_name,
     liveness_seconds,
+    has_virtual_evses,
     date_trunc('second', ended_at) as ended_at
 from {{ source('raw', 'feed') }}
