@@ -13,7 +13,7 @@ export MYPY_CACHE_DIR := $(or $(VAR_DIR),var)/cache/mypy
 export RUFF_CACHE_DIR := $(or $(VAR_DIR),var)/cache/ruff
 
 .DEFAULT_GOAL := help
-.PHONY: help env db transform demo demo-real up down clean test bench-ingest lint typecheck check
+.PHONY: help env db transform verify demo demo-real up down clean test bench bench-ingest lint typecheck check
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ db: env ## start only the migrated Postgres and print its URL
 
 transform: env ## run dbt on the warehouse: raw to marts
 	@$(PY) -m warehouse transform
+
+verify: env ## build the marts anew beside those that stand, and compare (runs wait meanwhile)
+	@$(PY) -m warehouse verify
 
 demo: env ## take last month of simulated CPOs through the whole path and print its uptime
 	@$(PY) -m stack demo
@@ -45,6 +48,9 @@ clean: ## stop everything and remove all state (var/); .venv stays
 
 test: env ## run all tests, on a Postgres of their own
 	@$(PY) -m pytest
+
+bench: env ## what a month of uptime costs from nothing and by an increment, beside the bound of each figure
+	@$(PY) -m tests.benchmarks.uptime
 
 bench-ingest: env ## what collecting and receiving cost, beside the bound of each figure
 	@$(PY) -m tests.benchmarks.ingest

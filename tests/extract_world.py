@@ -25,7 +25,7 @@ Row = dict[str, Any]
 MONTH = "2026-10"
 AS_OF = datetime(2026, 11, 2, 20, 5, 7, tzinfo=UTC)
 CLASSES = {
-    **dict.fromkeys(("available", "charging", "finishing", "preparing", "suspended", "reserved"), "up"),
+    **dict.fromkeys(("available", "charging", "finishing", "preparing", "suspended", "reserved", "blocked_by_sibling"), "up"),
     **dict.fromkeys(("unavailable", "out_of_order", "blocked", "inoperative"), "down"),
     **dict.fromkeys(("unknown", "missing"), "not_measured"),
 }
@@ -173,6 +173,7 @@ def day_of(evse: Row, day: date) -> dict[str, int]:
         "reserved": 100,
         "out_of_order": 1801 if day.day % 5 == evse["evse_key"] % 5 else 0,
         "blocked": 17,
+        "blocked_by_sibling": 23,
         "inoperative": 601 if day.day == 12 else 0,
         "unavailable": 45,
         "unknown": 120,

@@ -65,13 +65,13 @@ def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> T
         raise ValueError("as_of needs a UTC offset, and a full refresh")
     with connect(Role.TRANSFORM) as connection:
         connection.autocommit = True
-        connection.execute("select pg_advisory_lock(hashtextextended('chargeatlarge transform', 0))")
+        wait_for_turn(connection)
         row = connection.execute("select clock_timestamp()").fetchone()
         assert row is not None
         started_at = row[0]
         as_of = (as_of or _cut_off(connection, started_at)).replace(microsecond=0)
         code = code_sha256()
-        previous = None if full_refresh else _previous_as_of(connection, code)
+        previous = None if full_refresh else previous_as_of(connection, code)
         if previous is not None and as_of <= previous:
             as_of = previous
         run_key = _begin(connection, started_at, as_of, previous is None, code)
@@ -87,6 +87,11 @@ def transform(*, full_refresh: bool = False, as_of: datetime | None = None) -> T
     return Transformed(as_of, previous is None, (finished[0] - started_at).total_seconds(), len(results))
 
 
+def wait_for_turn(connection: psycopg.Connection) -> None:
+    """Wait until no other run is at work, and keep others waiting until the connection is closed."""
+    connection.execute("select pg_advisory_lock(hashtextextended('chargeatlarge transform', 0))")
+
+
 def _cut_off(connection: psycopg.Connection, asked_at: datetime) -> datetime:
     """The next full second, so that all that was recorded before this run was asked for is read; earlier if a writer is still at work."""
     target = asked_at.replace(microsecond=0) + timedelta(seconds=1)
@@ -98,7 +103,7 @@ def _cut_off(connection: psycopg.Connection, asked_at: datetime) -> datetime:
     return min(target, settled_at)
 
 
-def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | None:
+def previous_as_of(connection: psycopg.Connection, code: str) -> datetime | None:
     """Cut-off of the last finished run, or None when its results cannot be built upon."""
     row = connection.execute(
         """
@@ -113,7 +118,12 @@ def _previous_as_of(connection: psycopg.Connection, code: str) -> datetime | Non
     return None if row is None else row[0]
 
 
-def run_dbt(arguments: list[str], variables: dict[str, str]) -> list[NodeRun]:
+def dbt_folder(name: str = "") -> Path:
+    """Where dbt keeps what it compiled and logged. Two invocations must not share it: tests name another, and so does ``name``."""
+    return Path(os.environ.get("DBT_DIR") or var_dir() / "dbt") / name
+
+
+def run_dbt(arguments: list[str], variables: dict[str, str], folder: Path | None = None) -> list[NodeRun]:
     """Invoke dbt in this process as role ``transform``; return what became of every node.
 
     Raises ``TransformError`` naming the nodes that failed.
@@ -122,8 +132,7 @@ def run_dbt(arguments: list[str], variables: dict[str, str]) -> list[NodeRun]:
     from dbt.cli.main import dbtRunner
 
     url = warehouse_url(Role.TRANSFORM)
-    # Two invocations must not share it: tests name another.
-    target = Path(os.environ.get("DBT_DIR") or var_dir() / "dbt")
+    folder = folder or dbt_folder()
     environment = {
         "DBT_HOST": url.host or "",
         "DBT_PORT": str(url.port or 5432),
@@ -141,8 +150,8 @@ def run_dbt(arguments: list[str], variables: dict[str, str]) -> list[NodeRun]:
                 *arguments,
                 "--project-dir", str(PROJECT),
                 "--profiles-dir", str(PROJECT),
-                "--target-path", str(target / "target"),
-                "--log-path", str(target / "logs"),
+                "--target-path", str(folder / "target"),
+                "--log-path", str(folder / "logs"),
                 "--no-version-check",
                 "--vars", json.dumps(variables),
             ]

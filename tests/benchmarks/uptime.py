@@ -278,6 +278,7 @@ def measure(server: EmbeddedPostgres, chosen: argparse.Namespace) -> bool:
     with psycopg.connect(server.url(WAREHOUSE), autocommit=True) as connection:
         # Described now, they would not be known at the cut-off. And vacuum is what autovacuum does in a month.
         connection.execute("update raw.asset_version set recorded_at = valid_from")
+        connection.execute("update raw.feed set registered_at = %s", (month.start,))
         connection.execute("vacuum analyze")
     print(
         f"{month.evses_per_feed * FEED_COUNT} EVSEs in {FEED_COUNT} feeds, {chosen.days} days: {change_count:,} changes,"

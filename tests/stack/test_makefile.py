@@ -11,8 +11,8 @@ from stack.__main__ import main
 from warehouse.connection import REPOSITORY
 
 TARGETS = {
-    *("help", "env", "db", "transform", "demo", "demo-real", "up", "down", "clean"),
-    *("test", "bench-ingest", "lint", "typecheck", "check"),
+    *("help", "env", "db", "transform", "verify", "demo", "demo-real", "up", "down", "clean"),
+    *("test", "bench", "bench-ingest", "lint", "typecheck", "check"),
 }
 
 

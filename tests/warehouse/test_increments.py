@@ -30,10 +30,12 @@ def config(**feed: Any) -> CpoConfig:
 
 
 def asset(evse_id: str, **more: Any) -> Asset:
-    described = {"time_zone": "Australia/Perth", "power_kw": Decimal(50)} | more
+    described = {
+        "time_zone": "Australia/Perth", "power_kw": Decimal(50), "charger_ref": "s/c", "charger_id": "C",
+    } | more  # fmt: skip
     return Asset(
-        site_ref="s", site_id="S", charger_ref="s/c", charger_id="C", evse_ref=reference("s", evse_id), evse_id=evse_id,
-        connector_ref="1", connector_id="1", **described,
+        site_ref="s", site_id="S", evse_ref=reference("s", evse_id), evse_id=evse_id, connector_ref="1", connector_id="1",
+        **described,
     )  # fmt: skip
 
 
@@ -305,3 +307,100 @@ def test_tables_that_views_stand_on_are_filled_again_and_not_swapped() -> None:
     with connect(Role.OWNER) as connection:
         for name in kept:
             assert connection.execute(f"select row_count > 0 from marts.on_{name}").fetchone() == (True,)
+
+
+def two_plugs(begin: datetime, *told: tuple[str, str, datetime], **more: Any) -> None:
+    """Virtual EVSEs of one charger, held from two days before ``begin`` on and free until then."""
+    start = begin - timedelta(days=2)
+    write(
+        assets=[asset("A", valid_from=start, **more), asset("B", valid_from=start)],
+        changes=[("A", "available", start), ("B", "available", start), *told],
+        stretches=[(start, begin + timedelta(days=4), Outcome.ALIVE)],
+        settings=config(virtual_evses=True),
+    )
+    transform()
+
+
+def days_from(first: datetime, last: datetime) -> set[date]:
+    return {local_date(first) + timedelta(days=day) for day in range((local_date(last) - local_date(first)).days + 1)}
+
+
+def blocked_seconds(*evse_ids: str) -> dict[str, int]:
+    return {evse: seconds for evse, status, seconds in seconds_of(*evse_ids) if status == "blocked_by_sibling"}
+
+
+def test_a_late_change_touches_the_other_plugs_of_a_charger() -> None:
+    begin = NOW - timedelta(days=6)
+    end, late = begin + timedelta(days=3), begin + timedelta(days=1)
+    two_plugs(
+        begin,
+        *[("B", "charging", begin), ("A", "unavailable", begin + timedelta(seconds=120))],
+        *[("B", "available", end), ("A", "available", end)],
+    )
+    assert blocked_seconds("A", "B") == {"A": 3 * 86400 - 120}
+    write(changes=[("B", "reserved", late)], settings=config(virtual_evses=True))
+    assert not transform().is_full_refresh
+    assert blocked_seconds("A", "B") == {"A": 86400 - 120}
+    # Also where the feed was alive already.
+    today = {local_date(NOW), local_date(datetime.now(UTC))}
+    assert {(evse, day) for evse, day in touched() if day not in today} == {
+        (evse, day) for evse in "AB" for day in days_from(late, end) - today
+    }
+    assert_equal_to_a_full_refresh()
+
+
+def test_a_late_change_that_moves_a_begin_touches_all_that_began_with_it() -> None:
+    begin = NOW - timedelta(days=6)
+    end = begin + timedelta(days=3)
+    two_plugs(
+        begin,
+        *[("B", "preparing", begin), ("B", "charging", begin + timedelta(minutes=5))],
+        *[("B", "finishing", end - timedelta(hours=1)), ("B", "available", end)],
+        *[("A", "unavailable", begin + timedelta(seconds=20)), ("A", "available", end + timedelta(minutes=1))],
+    )
+    assert blocked_seconds("A") == {"A": 3 * 86400 - 20}
+    # It was free again for some minutes: A was down before the charging began.
+    write(changes=[("B", "available", begin + timedelta(minutes=2))], settings=config(virtual_evses=True))
+    assert not transform().is_full_refresh
+    assert blocked_seconds("A") == {"A": 100}
+    assert {day for evse, day in touched() if evse == "A"} >= days_from(begin, end)
+    assert_equal_to_a_full_refresh()
+
+
+def test_what_was_down_before_or_goes_on_after_is_down() -> None:
+    begin = NOW - timedelta(days=6)
+    two_plugs(
+        begin,
+        *[("A", "out_of_order", begin - timedelta(seconds=121)), ("A", "unavailable", begin)],
+        *[("B", "charging", begin), ("B", "available", begin + timedelta(hours=1))],
+    )
+    assert blocked_seconds("A") == {}
+    write(changes=[("A", "available", begin - timedelta(seconds=60))], settings=config(virtual_evses=True))
+    transform()
+    assert blocked_seconds("A") == {"A": 3600}
+    down = {status: seconds for _, status, seconds in seconds_of("A")}
+    assert (down["out_of_order"], down["unavailable"]) == (61, 4 * 86400 - 3600 + 300)
+    assert_equal_to_a_full_refresh()
+
+
+def test_a_plug_of_another_charger_than_was_thought_is_told_apart_on_all_days() -> None:
+    begin = NOW - timedelta(days=6)
+    end = begin + timedelta(days=3)
+    told = [("B", "charging", begin), ("A", "unavailable", begin), ("B", "available", end), ("A", "available", end)]
+    two_plugs(begin, *told)
+    assert blocked_seconds("A") == {"A": 3 * 86400}
+    moved = asset("B", charger_ref="s/d", charger_id="D", valid_from=begin - timedelta(days=2))
+    write(assets=[moved], settings=config(virtual_evses=True))
+    assert not transform().is_full_refresh
+    assert blocked_seconds("A") == {}
+    assert_equal_to_a_full_refresh()
+
+
+def test_a_feed_that_turns_out_to_have_virtual_evses_is_computed_anew() -> None:
+    start = two_evses()
+    write(changes=[("A", "unavailable", start), ("A", "available", start + timedelta(hours=1))])
+    transform()
+    assert blocked_seconds("A") == {}
+    write(settings=config(virtual_evses=True))
+    assert transform().is_full_refresh
+    assert blocked_seconds("A") == {"A": 3600}

@@ -49,7 +49,7 @@ by_changes as (
         order by following.observed_at_exact
         limit 1
     ) as next_change on true
-    -- Among virtual EVSEs it matters when what follows began, for as long as that is of one kind.
+    -- Among virtual EVSEs it matters when being down or occupied began, for as long as it lasts.
     left join lateral (
         select following.observed_at
         from {{ ref('int_evse__told_kind') }} as following
@@ -59,8 +59,11 @@ by_changes as (
                 and next_told.observed_at_exact < next_change.observed_at + interval '1 second'
         where services.has_virtual_evses
             and following.evse_key = changes.evse_key
-            and following.observed_at_exact >= next_change.observed_at + interval '1 second'
-            and (following.is_down, following.is_occupied) <> (next_told.is_down, next_told.is_occupied)
+            and following.observed_at_exact >= next_change.observed_at
+            and (
+                not (following.is_down or following.is_occupied)
+                or (following.is_down, following.is_occupied) <> (next_told.is_down, next_told.is_occupied)
+            )
         order by following.observed_at_exact
         limit 1
     ) as next_kind on true

@@ -6,3 +6,4 @@ select
     has_virtual_evses,
     date_trunc('second', ended_at) as ended_at
 from {{ source('raw', 'feed') }}
+where registered_at <= {{ as_of() }}

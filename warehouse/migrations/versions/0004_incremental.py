@@ -21,6 +21,9 @@ comment on column raw.feed.settings_changed_at is
 
 def upgrade() -> None:
     op.execute(STATEMENTS)
+    # Where the marts are built a second time, to be compared and dropped: nobody else reads there.
+    for schema in ("verify_staging", "verify_intermediate", "verify_marts"):
+        op.execute(f"create schema {schema} authorization transform")
 
 
 def downgrade() -> None:
