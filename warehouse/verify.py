@@ -122,7 +122,8 @@ def _compare(connection: psycopg.Connection, schema: str, table: str) -> Compare
         """,
         (EXAMPLES,),
     ).fetchall()
-    return Compared(f"{schema}.{table}", *counted, tuple(text for (text,) in examples))
+    row_count, only_standing, only_rebuilt = counted
+    return Compared(f"{schema}.{table}", row_count, only_standing, only_rebuilt, tuple(text for (text,) in examples))
 
 
 def _drop_rebuilt(connection: psycopg.Connection) -> None:

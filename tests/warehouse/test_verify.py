@@ -31,7 +31,7 @@ def write_polls(*words: str) -> None:
 
 def as_owner(statement: str) -> list[Any]:
     with connect(Role.OWNER) as connection:
-        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        cursor = connection.execute(statement)
         return list(cursor.fetchall()) if cursor.description else []
 
 
