@@ -179,14 +179,26 @@ def _overlapping(rows: Sequence[Numbered]) -> Iterator[Finding]:
             )
 
 
-def _repeated(what: str, key: Callable[[Any], Any]) -> Callable[[Sequence[Numbered]], Iterator[Finding]]:
+def _repeated(
+    what: str, key: Callable[[Any], Any], where: str = "line"
+) -> Callable[[Sequence[Numbered]], Iterator[Finding]]:
     def check(rows: Sequence[Numbered]) -> Iterator[Finding]:
         first: dict[Any, int] = {}
         for one in rows:
             if (before := first.setdefault(key(one.row), one.number)) != one.number:
-                yield one.number, what, f"the same as in line {before}"
+                yield one.number, what, f"the same as in {where} {before}"
 
     return check
+
+
+def _lookup_findings(rows: Sequence[Numbered]) -> Iterator[Finding]:
+    # The same name in two states is two areas.
+    yield from _repeated("written_name", lambda row: (plain(row.written_name), row.lga_code[0]))(rows)
+    first: dict[str, Numbered] = {}
+    for one in rows:
+        before = first.setdefault(one.row.lga_code, one)
+        if before.row.lga_name != one.row.lga_name:
+            yield one.number, "lga_name", f"another than in line {before.number} for {one.row.lga_code}"
 
 
 def _no_check(rows: Sequence[Numbered]) -> Iterator[Finding]:
@@ -236,8 +248,10 @@ class Kind:
     """Of the table; ``rows`` gives their values."""
     row: type[Row] | None
     """What a CSV file's row is; None for boundaries."""
-    area_fields: tuple[str, str] | None = None
+    area_fields: tuple[str, str] = ("", "")
     """Properties of a boundary that hold its code and its name."""
+    area_code: Callable[[str], str] = str
+    """Checks such a code; raises ``ValueError``."""
     is_required: bool = True
     """Whether a load of all kinds fails without it."""
     may_be_empty: bool = False
@@ -246,10 +260,10 @@ class Kind:
     rows: Callable[[Sequence[Numbered]], list[tuple[Any, ...]]] = _own_rows
 
 
-def _areas(name: str, purpose: str, fields: tuple[str, str], *, is_required: bool) -> Kind:
+def _areas(name: str, purpose: str, fields: tuple[str, str], code: Callable[[str], str], *, is_required: bool) -> Kind:
     return Kind(
-        name, f"{name}.geojson", purpose, "area", ("code", "name", "geometry"), None, fields, is_required,
-        check=_repeated(fields[0], lambda area: area.code), rows=_area_rows,
+        name, f"{name}.geojson", purpose, "area", ("code", "name", "geometry"), None, fields, code, is_required,
+        check=_repeated(fields[0], lambda area: area.code, "feature"), rows=_area_rows,
     )  # fmt: skip
 
 
@@ -269,18 +283,17 @@ KINDS = {
             "required_state", _fields(RequiredState), RequiredState, check=_repeated("state", lambda row: row.state),
         ),
         _areas(
-            "lga_boundaries", "the local government area of a site, by its coordinates", ("lga_code", "lga_name"),
+            "lga_boundaries", "the local government area of a site, by its coordinates", ("lga_code", "lga_name"), _lga_code,
             is_required=True,
         ),
         _areas(
-            "postcode_boundaries", "the postcode of a site that states none, by its coordinates", ("postcode", "postcode"),
+            "postcode_boundaries", "the postcode of a site that states none, by its coordinates", ("postcode", "postcode"), _postcode,
             is_required=False,
         ),
         Kind(
             "lga_lookup", "lga_lookup.csv", "the local government area that a stated name means",
             "lga_name", _fields(LgaName), LgaName,
-            # The same name in two states is two areas.
-            check=_repeated("written_name", lambda row: (plain(row.written_name), row.lga_code[0])),
+            check=_lookup_findings,
         ),
         Kind(
             "government_funded", "government_funded.csv", "which chargers a government paid for, under which program",

@@ -133,20 +133,25 @@ def _in_force(kind: str) -> sql.Composed:
 
 
 def _names_that_disagree(connection: psycopg.Connection) -> list[str]:
-    """One area must not have two names: it would be two groups."""
+    """One area must not have two names, nor one name mean two areas: they would be two groups, or one."""
     query = sql.SQL(
-        """
-        select lga_name.written_name, lga_name.lga_name, lga_name.lga_code, area.name
-        from reference.lga_name as lga_name
-        inner join reference.area as area on area.code = lga_name.lga_code and area.name <> lga_name.lga_name
-        where lga_name.load_key = ({}) and area.load_key = ({})
-        order by lga_name.lga_code, lga_name.written_name
+        r"""
+        select listed.written_name, listed.lga_code, listed.lga_name, area.code, area.name
+        from reference.lga_name as listed
+        inner join reference.area as area
+            on area.code = listed.lga_code and area.name <> listed.lga_name
+                or area.code <> listed.lga_code
+                and left(area.code, 1) = left(listed.lga_code, 1)
+                and lower(regexp_replace(area.name, '\s+', '', 'g'))
+                = lower(regexp_replace(listed.written_name, '\s+', '', 'g'))
+        where listed.load_key = ({}) and area.load_key = ({})
+        order by listed.written_name, listed.lga_code, area.code
         """
     ).format(_in_force("lga_lookup"), _in_force("lga_boundaries"))
     return [
-        f"{KINDS['lga_lookup'].file}, written_name '{written}': {code} is '{name}' here,"
-        f" and '{area}' in {KINDS['lga_boundaries'].file}"
-        for written, name, code, area in connection.execute(query)
+        f"{KINDS['lga_lookup'].file}, written_name '{written}': means {code} '{name}';"
+        f" {KINDS['lga_boundaries'].file} has {area_code} '{area}'"
+        for written, code, name, area_code, area in connection.execute(query)
     ]
 
 

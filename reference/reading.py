@@ -96,22 +96,26 @@ def _features(kind: Kind, text: str, errors: list[str]) -> Iterator[Numbered]:
     except (ValueError, KeyError, TypeError):
         errors.append(f"{kind.file}: not a GeoJSON FeatureCollection")
         return
-    assert kind.area_fields is not None
     for number, feature in enumerate(features, start=1):
         try:
-            yield Numbered(number, _area(feature, *kind.area_fields))
+            yield Numbered(number, _area(kind, feature))
         except ReferenceFileError as error:
             errors += [f"{kind.file} feature {number}, {reason}" for reason in error.reasons]
 
 
-def _area(feature: Any, code_field: str, name_field: str) -> Area:
+def _area(kind: Kind, feature: Any) -> Area:
     """Raises ``ReferenceFileError`` with field and reason."""
+    code_field, name_field = kind.area_fields
     properties = feature.get("properties") if isinstance(feature, dict) else None
     named = {str(name).lower(): value for name, value in (properties or {}).items()}
     code, name = (str(named.get(field) or "").strip() for field in (code_field, name_field))
     lacking = [field for field, value in ((code_field, code), (name_field, name)) if not value]
     if lacking:
         raise ReferenceFileError([f"{field}: is empty" for field in dict.fromkeys(lacking)])
+    try:
+        code = kind.area_code(code)
+    except ValueError as error:
+        raise ReferenceFileError([f"{code_field}: {error}"]) from None
     geometry = feature.get("geometry")
     try:
         found = shape(geometry)

@@ -7,6 +7,7 @@ from typing import Any
 from warehouse.connection import Role, connect
 
 MARTS = (
+    "dim_evse_funding", "dim_required_state", "dim_site", "fct_funding_match_review",
     "dim_connector_version", "fct_asset_suspicion", "fct_evse_absence", "fct_feed_flip", "fct_feed_health_daily",
     "fct_feed_last_failure", "fct_unmapped_status_word",
     "fct_evse_outage", "fct_evse_outage_monthly", "fct_charger_outage_monthly", "fct_site_outage_monthly",

@@ -1,21 +1,21 @@
-with evses as (
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ delete_all_rows() }}",
+) }}
 
-    select * from {{ ref('dim_evse') }}
+with matched as (
 
-),
-
--- Nothing is known to be funded until a list of funded assets is read.
-funded as (
-
-    select
-        evse_key,
-        null::text as program,
-        null::text as round,
-        null::text as match_method,
-        null::double precision as distance_m
-    from evses
-    where false
+    select * from {{ ref('int_funding__match') }}
 
 )
 
-select * from funded
+select
+    evse_key,
+    program,
+    round,
+    match_method,
+    distance_m,
+    asset_id
+from matched

@@ -5,54 +5,63 @@
     pre_hook="{{ delete_all_rows() }}",
 ) }}
 
-with connectors as (
+with placed as (
 
-    select * from {{ ref('int_connector__current') }}
-
-),
-
-postcode_ranges as (
-
-    select * from {{ ref('postcode_ranges') }}
+    select * from {{ ref('int_site__placed') }}
 
 ),
 
-described as (
+services as (
 
-    select distinct on (site_key) *
-    from connectors
-    -- Of descriptions of one time the ids decide, not the order in which they arrived.
-    order by site_key, is_listed desc, valid_from desc, evse_id, connector_id, asset_version_key desc
+    select * from {{ ref('int_evse__service') }}
 
 ),
 
-with_state as (
+matched as (
+
+    select * from {{ ref('int_funding__match') }}
+
+),
+
+-- The list says where the funded chargers stand: for sites that do not say it themselves.
+listed as (
+
+    select distinct on (services.site_key)
+        services.site_key,
+        matched.address,
+        matched.suburb
+    from matched
+    inner join services on services.evse_key = matched.evse_key
+    order by services.site_key, matched.evse_key
+
+),
+
+filled as (
 
     select
-        described.site_key,
-        described.feed_key::integer as cpo_key,
-        described.site_id,
-        described.site_name,
-        described.address,
-        described.suburb,
-        described.postcode,
-        -- A postcode overrules a wrong state.
-        coalesce(postcode_ranges.state, upper(described.state)) as state,
-        upper(described.state) as stated_state,
-        described.latitude,
-        described.longitude,
-        described.time_zone,
-        null::text as lga_code,
-        null::text as lga_name,
-        null::text as lga_method
-    from described
-    left join postcode_ranges
-        on described.postcode ~ '^\d{4}$'
-            and coalesce(upper(described.country), 'AU') in ('AU', 'AUS')
-            -- The pattern is checked again: a join condition may be evaluated in any order.
-            and case when described.postcode ~ '^\d{4}$' then described.postcode::integer end
-            between postcode_ranges.first_postcode and postcode_ranges.last_postcode
+        placed.site_key,
+        placed.cpo_key,
+        placed.site_id,
+        placed.site_name,
+        coalesce(placed.address, listed.address) as address,
+        case when placed.address is not null then 'stated' when listed.address is not null then 'funded list' end
+            as address_method,
+        coalesce(placed.suburb, listed.suburb) as suburb,
+        case when placed.suburb is not null then 'stated' when listed.suburb is not null then 'funded list' end
+            as suburb_method,
+        placed.postcode,
+        placed.postcode_method,
+        placed.state,
+        placed.stated_state,
+        placed.latitude,
+        placed.longitude,
+        placed.time_zone,
+        placed.lga_code,
+        placed.lga_name,
+        placed.lga_method
+    from placed
+    left join listed on listed.site_key = placed.site_key
 
 )
 
-select * from with_state
+select * from filled

@@ -19,7 +19,7 @@ country_boxes as (
 
 postcode_ranges as (
 
-    select * from {{ ref('postcode_ranges') }}
+    select * from {{ ref('stg_postcode_range') }}
 
 ),
 

@@ -13,6 +13,8 @@ select
     suburb,
     postcode,
     state,
+    -- No feed has a place of its own for it: CPOs that state it do so beside the rest.
+    nullif(btrim(attributes ->> 'lga_name'), '') as lga_name,
     country,
     latitude,
     longitude,

@@ -1,0 +1,1 @@
+{{ places_in('postcode_boundaries') }}
