@@ -45,13 +45,16 @@ where located.load_key = {{ load_in_force(kind) }}
     end
 {%- endmacro %}
 
-{# Haversine: metres between two points in degrees on a sphere of the earth's mean radius; 0.5 % off at most. -#}
+{# Haversine: metres between two points in degrees on a sphere of the earth's mean radius; 0.5 % off at most. Null for what is no latitude. -#}
 {% macro metres_between(latitude, longitude, other_latitude, other_longitude) -%}
-    2 * 6371008.8 * asin(least(1, sqrt(
-        power(sin(radians({{ other_latitude }} - {{ latitude }}) / 2), 2)
-        + cos(radians({{ latitude }})) * cos(radians({{ other_latitude }}))
-        * power(sin(radians({{ other_longitude }} - {{ longitude }}) / 2), 2)
-    )))
+    case
+        when {{ latitude }} between -90 and 90 and {{ other_latitude }} between -90 and 90
+            then 2 * 6371008.8 * asin(sqrt(
+                power(sin(radians({{ other_latitude }} - {{ latitude }}) / 2), 2)
+                + cos(radians({{ latitude }})) * cos(radians({{ other_latitude }}))
+                * power(sin(radians({{ other_longitude }} - {{ longitude }}) / 2), 2)
+            ))
+    end
 {%- endmacro %}
 
 {# Coordinates are located before each transformation: none may have been left out. -#}

@@ -24,7 +24,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 def site(
-    site_id: str, latitude: float | None, longitude: float | None = 150.1, chargers: str = "x", **values: Any
+    site_id: str, latitude: float | None, longitude: float | None = 150.10001, chargers: str = "x", **values: Any
 ) -> list[Asset]:
     """A site whose chargers have an EVSE for each time that their letter stands in ``chargers``."""
     return [
@@ -187,12 +187,14 @@ FUNDED_SITES = [
     *site("decided", -33.75, chargers="abc"),
     *site("edge", -33.8),
     *site("beyond", -33.85),
+    # No place on earth.
+    *site("swapped", 150.10001, -33.05),
 ]
 
 
 def near(latitude: float, **told: Any) -> dict[str, Any]:
     """A row of the list at a latitude, on the meridian of the sites; written with enough decimals."""
-    return funded(latitude=f"{latitude:.5f}", longitude="150.1", **told)
+    return funded(latitude=f"{latitude:.5f}", longitude="150.10001", **told)
 
 
 # Each row of the list by a name, and why a person must look, or None.

@@ -25,7 +25,6 @@ distances as (
     from assets
     inner join asset_cpos on asset_cpos.asset_id = assets.asset_id
     inner join sites on sites.cpo_key = asset_cpos.cpo_key
-    where assets.latitude is not null and sites.latitude is not null and sites.longitude is not null
 
 ),
 
@@ -35,6 +34,7 @@ ranked as (
         *,
         row_number() over (partition by asset_id order by distance_m, site_key) as nearness
     from distances
+    where distance_m is not null
 
 ),
 
