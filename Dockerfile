@@ -16,6 +16,7 @@ COPY dbt_project dbt_project
 COPY expectations expectations
 COPY extracts extracts
 COPY ingestion ingestion
+COPY reference reference
 COPY register register
 COPY simulator simulator
 COPY stack stack

@@ -24,7 +24,8 @@ env: ## build .venv from the lock file (the other targets do it themselves)
 db: env ## start only the migrated Postgres and print its URL
 	@$(PY) -m stack db
 
-transform: env ## run dbt on the warehouse: raw to marts
+transform: env ## find the areas of new sites, then run dbt: raw to marts
+	@$(PY) -m reference locate
 	@$(PY) -m warehouse transform
 
 verify: env ## build the marts anew beside those that stand, and compare (runs wait meanwhile)

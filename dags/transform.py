@@ -2,7 +2,7 @@
 
 Runs after any ingestion that brought something, and at least every half hour, because time itself passes.
 
-**When a run fails**: the log names the model or test and counts its rows. The marts keep what the last finished model left, the next run computes again
+**When a run fails**: the log of `build_marts` names the model or test and counts its rows. The marts keep what the last finished model left, the next run computes again
 all that this one should have; nothing is lost by failing. Mend the cause and trigger a new run. To compute everything anew, trigger it with `full_refresh`.
 """
 
@@ -42,6 +42,15 @@ with DAG(
     tags=["transform", "kind:now", "impact:high"],
 ):
 
+    @task(execution_timeout=timedelta(minutes=10))
+    def locate_sites() -> int:
+        """Find the areas that new coordinates lie in: the marts read what was found."""
+        from reference.locating import locate
+        from warehouse.connection import Role, connect
+
+        with connect(Role.REGISTRAR) as connection:
+            return locate(connection)
+
     @task(outlets=[marts], execution_timeout=timedelta(hours=2))
     def build_marts() -> None:
         """Run `dbt build` in this process."""
@@ -55,4 +64,4 @@ with DAG(
             "seconds": round(done.seconds, 1),
         }
 
-    build_marts()
+    locate_sites() >> build_marts()

@@ -2,7 +2,7 @@
 
 ``world`` says who and what there is, ``faults`` what goes wrong in every month, ``timeline`` the status of an
 EVSE to the second, ``feeds`` what a CPO tells of it, ``truth`` what a right warehouse makes of that; ``history``
-hands it over as files.
+hands it over as files. ``reference`` writes files about its places and who paid for them.
 
 What is served now: ``sources`` and ``quick`` say what there is at a time and what changed between two,
 ``switchboard`` what can go wrong by name, ``serving`` and ``spoiling`` do it to answers and records, ``telling`` to

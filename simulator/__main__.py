@@ -17,6 +17,7 @@ from simulator.dropping import DropOrder, drop
 from simulator.history import emit_month, emit_truth
 from simulator.months import Month
 from simulator.quick import QuickSource
+from simulator.reference import emit_reference
 from simulator.server import build_app, server_config
 from simulator.serving import Feed
 from simulator.sources import Hub, Replay, Source, WorldSource
@@ -88,6 +89,13 @@ def parser() -> argparse.ArgumentParser:
         help="write what a right warehouse finds in those files",
         description="Write OUT/<cpo_id>/<month>/truth.csv.gz: seconds per EVSE, local date and status.",
     )
+    reference = commands.add_parser(
+        "emit-reference",
+        parents=[seeded],
+        help="write reference files of the world",
+        description="Write the files that `python -m reference load --url OUT` asks for: areas that are squares, and an invented list of funded assets.",
+    )
+    reference.add_argument("--out", type=Path, required=True, help="folder to write to")
     serve = commands.add_parser(
         "serve",
         parents=[seeded],
@@ -220,6 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.command == "drop-files":
         _drop(world, options)
+        return 0
+    if options.command == "emit-reference":
+        for path in emit_reference(world, options.out):
+            print(path)
         return 0
     emit = {"emit-history": emit_month, "emit-truth": emit_truth}[options.command]
     for path in emit(world, options.month, options.out, [options.cpo] if options.cpo else None, options.days):

@@ -119,6 +119,10 @@ def simulated_plan(now: datetime) -> Plan:
         inbox = var_dir() / "inbox"
         run_command(["simulator", "emit-history", "--month", month, "--out", str(inbox)], "simulator-history")
         progress(f"the simulated CPOs handed over their history of {month} in {inbox}")
+        files = var_dir() / "object_store" / "reference"
+        run_command(["simulator", "emit-reference", "--out", str(files)], "simulator-reference")
+        run_command(["reference", "load", "--url", str(files), "--by", "demo"], "reference")
+        progress(f"reference files of their places are loaded from {files}")
 
     return Plan(
         config_dir=REPOSITORY / "config" / "cpos",

@@ -23,14 +23,6 @@ inner join {{ source('reference', 'area') }} as area
 where located.load_key = {{ load_in_force(kind) }}
 {%- endmacro %}
 
-{# How an area was found that is `distance_m` away; beyond the line it was not. -#}
-{% macro place_method(distance_m) -%}
-    case
-        when {{ distance_m }} = 0 then 'boundary'
-        when {{ distance_m }} <= {{ var('nearest_area_within_m') }} then 'nearest within {{ var("nearest_area_within_m") }} m'
-    end
-{%- endmacro %}
-
 {# A name as names are compared: without case and blanks. -#}
 {% macro plain_name(name) -%}
     lower(regexp_replace({{ name }}, '\s+', '', 'g'))

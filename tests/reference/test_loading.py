@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from reference.__main__ import main
 from reference.kinds import KINDS
 from reference.loading import load
-from reference.locating import locate
 from reference.reading import ReferenceFileError, read
 from tests.reference.files import FUNDED_COLUMNS as FUNDED
 from tests.reference.files import LGAS, collection, funded, square, table, write_files
@@ -233,22 +231,6 @@ def test_files_must_agree_with_each_other_also_when_they_are_loaded_one_by_one(t
         "funding_decisions.csv, asset_id 0123456789: no row of government_funded.csv has this id"
     ]
     assert counts() == before
-
-
-@pytest.mark.usefixtures("warehouse")
-def test_nobody_but_the_registrar_loads_and_nothing_that_was_loaded_changes() -> None:
-    statement = (
-        "insert into reference.load (kind, place, content_sha256, row_count, loaded_by) values ('x', '', '', 0, '')"
-    )
-    for role in (Role.INGEST, Role.TRANSFORM, Role.ANALYST, Role.PORTAL, Role.EXTRACT):
-        with connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(statement)
-    for change in ("delete from reference.load", "update reference.load set kind = 'x'"):
-        with connect(Role.REGISTRAR) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute(change)  # type: ignore[call-overload]
-    with connect(Role.REGISTRAR) as connection:
-        connection.execute(statement)
-        assert locate(connection) == 0
 
 
 def test_a_warehouse_that_is_not_there_is_said_in_one_line(

@@ -126,7 +126,7 @@ PLACED = [
     *site("nowhere", None, None, address="1 Main St", suburb="Town"),
     *site("no-postcode", -33.5, 150.5, postcode=None, state="VIC"),
     *site("jetty-no-postcode", -32.9956, 150.5, postcode=None, state=None),
-    *site("at-sea-no-postcode", -32.995, 150.5, postcode="", state="vic"),
+    *site("blank-postcode", -32.995, 150.5, postcode="", state="vic"),
     *site("postcode-of-another-state", -33.5, 150.5, postcode="6001"),
     *site("abroad", 48.0, 9.0, postcode="2001", state="BW", country="DEU"),
 ]
@@ -151,8 +151,8 @@ def test_a_site_gets_its_area_and_what_it_does_not_state_and_says_so() -> None:
         "at-sea": (None, None, None, "2001", "stated", "NSW"),
         "nowhere": (None, None, None, "2001", "stated", "NSW"),
         "no-postcode": ("10001", "Bilby", "boundary", "2001", "boundary", "NSW"),
-        "jetty-no-postcode": ("10001", "Bilby", NEAREST, "2001", NEAREST, "NSW"),
-        "at-sea-no-postcode": (None, None, None, None, None, "VIC"),
+        "jetty-no-postcode": ("10001", "Bilby", NEAREST, None, None, None),
+        "blank-postcode": (None, None, None, None, None, "VIC"),
         "postcode-of-another-state": ("10001", "Bilby", "boundary", "6001", "stated", "WA"),
         "abroad": (None, None, None, "2001", "stated", "BW"),
     }

@@ -19,17 +19,32 @@ WRITE_MART = "delete from marts.fct_evse_status_daily"
 MAKE_TABLE = "create table marts.mine (x integer)"
 READ_INTERMEDIATE = "select count(*) from intermediate.int_evse__status_span"
 READ_LIVE = "select count(*) from live.evse_status"
+READ_REFERENCE = "select count(*) from reference.funding_decision"
+WRITE_REFERENCE = (
+    "insert into reference.load (kind, place, content_sha256, row_count, loaded_by) values ('x', '', '', 0, '')"
+)
+CHANGE_REFERENCE = "update reference.load set kind = 'x'"
+DELETE_REFERENCE = "delete from reference.load"
 READ_STATE = "select count(*) from state.transform_run"
 
 ALLOWED = {
     Role.INGEST: {READ_RAW, WRITE_RAW},
-    Role.REGISTRAR: set(),
-    Role.TRANSFORM: {READ_RAW, READ_MART, WRITE_MART, MAKE_TABLE, READ_INTERMEDIATE, READ_LIVE, READ_STATE},
+    Role.REGISTRAR: {READ_REFERENCE, WRITE_REFERENCE},
+    Role.TRANSFORM: {
+        READ_RAW,
+        READ_MART,
+        WRITE_MART,
+        MAKE_TABLE,
+        READ_INTERMEDIATE,
+        READ_LIVE,
+        READ_STATE,
+        READ_REFERENCE,
+    },
     Role.ANALYST: {READ_MART, READ_LIVE},
     Role.PORTAL: {READ_LIVE},
     Role.EXTRACT: {READ_MART},
 }
-EVERYTHING = set().union(*ALLOWED.values()) | {DELETE_RAW}
+EVERYTHING = set().union(*ALLOWED.values()) | {DELETE_RAW, CHANGE_REFERENCE, DELETE_REFERENCE}
 
 
 @pytest.fixture(scope="module", autouse=True)

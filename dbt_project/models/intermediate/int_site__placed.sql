@@ -37,26 +37,21 @@ described as (
 
 ),
 
-with_postcode as (
-
-    select
-        described.*,
-        postcode_places.code as boundary_postcode,
-        {{ place_method('postcode_places.distance_m') }} as boundary_method
-    from described
-    left join postcode_places
-        on postcode_places.latitude = described.latitude and postcode_places.longitude = described.longitude
-
-),
-
 filled as (
 
     select
-        *,
-        coalesce(nullif(postcode, ''), case when boundary_method is not null then boundary_postcode end)
-            as filled_postcode,
-        case when nullif(postcode, '') is not null then 'stated' else boundary_method end as postcode_method
-    from with_postcode
+        described.*,
+        coalesce(nullif(described.postcode, ''), postcode_places.code) as filled_postcode,
+        case
+            when nullif(described.postcode, '') is not null then 'stated'
+            when postcode_places.code is not null then 'boundary'
+        end as postcode_method
+    from described
+    -- Only inside: the nearest postcode may be another state's, and a postcode overrules the state.
+    left join postcode_places
+        on postcode_places.latitude = described.latitude
+            and postcode_places.longitude = described.longitude
+            and postcode_places.distance_m = 0
 
 ),
 
@@ -80,17 +75,19 @@ with_lga as (
 
     select
         with_state.*,
-        lga_names.lga_code as stated_code,
-        lga_names.lga_name as stated_name,
-        lga_places.code as boundary_code,
-        lga_places.name as boundary_name,
-        {{ place_method('lga_places.distance_m') }} as lga_boundary_method
+        lga_names.lga_code as stated_lga_code,
+        lga_names.lga_name as stated_lga_name,
+        lga_places.code as near_lga_code,
+        lga_places.name as near_lga_name,
+        lga_places.distance_m
     from with_state
     left join lga_names
         on lga_names.plain_name = {{ plain_name('with_state.lga_name') }}
             and lga_names.state = with_state.filled_state
     left join lga_places
-        on lga_places.latitude = with_state.latitude and lga_places.longitude = with_state.longitude
+        on lga_places.latitude = with_state.latitude
+            and lga_places.longitude = with_state.longitude
+            and lga_places.distance_m <= {{ var('nearest_area_within_m') }}
 
 ),
 
@@ -110,11 +107,13 @@ placed as (
         latitude,
         longitude,
         time_zone,
-        case when stated_code is not null then stated_code when lga_boundary_method is not null then boundary_code end
-            as lga_code,
-        case when stated_code is not null then stated_name when lga_boundary_method is not null then boundary_name end
-            as lga_name,
-        case when stated_code is not null then 'stated' else lga_boundary_method end as lga_method
+        coalesce(stated_lga_code, near_lga_code) as lga_code,
+        coalesce(stated_lga_name, near_lga_name) as lga_name,
+        case
+            when stated_lga_code is not null then 'stated'
+            when distance_m = 0 then 'boundary'
+            when distance_m > 0 then 'nearest within {{ var("nearest_area_within_m") }} m'
+        end as lga_method
     from with_lga
 
 )
