@@ -222,6 +222,7 @@ def longest_gap(feed: Kinds) -> timedelta:
     return longest
 
 
+@pytest.mark.skipif("LIVE_STACK" not in os.environ, reason="minutes of real time: LIVE_STACK=1 runs it")
 def test_every_kind_is_collected_through_a_kill_an_overlap_and_a_deploy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
