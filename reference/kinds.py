@@ -260,10 +260,22 @@ class Kind:
     rows: Callable[[Sequence[Numbered]], list[tuple[Any, ...]]] = _own_rows
 
 
+def _area_findings(fields: tuple[str, str]) -> Callable[[Sequence[Numbered]], Iterator[Finding]]:
+    code, name = fields
+
+    def check(areas: Sequence[Numbered]) -> Iterator[Finding]:
+        yield from _repeated(code, lambda area: area.code, "feature")(areas)
+        # A name that a CPO states must mean one area. The same name in two states is two areas.
+        if name != code:
+            yield from _repeated(name, lambda area: (plain(area.name), area.code[0]), "feature")(areas)
+
+    return check
+
+
 def _areas(name: str, purpose: str, fields: tuple[str, str], code: Callable[[str], str], *, is_required: bool) -> Kind:
     return Kind(
         name, f"{name}.geojson", purpose, "area", ("code", "name", "geometry"), None, fields, code, is_required,
-        check=_repeated(fields[0], lambda area: area.code, "feature"), rows=_area_rows,
+        check=_area_findings(fields), rows=_area_rows,
     )  # fmt: skip
 
 

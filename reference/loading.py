@@ -78,6 +78,9 @@ def _read_all(url: str | None, kinds: Collection[str]) -> list[Found]:
             if kinds or kind.is_required:
                 reasons.append(f"{kind.file} is not there: looked for it at {place}; it is for {kind.purpose}")
             continue
+        except OSError as error:
+            reasons.append(f"{kind.file} cannot be read at {place}: {error.strerror}; it is for {kind.purpose}")
+            continue
         try:
             found.append(Found(kind, place, hashlib.sha256(content).hexdigest(), read(kind, content)))
         except ReferenceFileError as error:

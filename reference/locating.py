@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import shapely
@@ -27,17 +28,18 @@ class Place:
     distance_m: float
 
 
+def whole(geometry: Any) -> BaseGeometry:
+    """Return a GeoJSON geometry as a valid shape, empty when it has no extent. Islands inside a bay are drawn as shells within a shell: they belong to the area."""
+    return shapely.make_valid(shape(geometry), method="structure", keep_collapsed=False)
+
+
 class Areas:
     """Boundaries to look points up in."""
 
     def __init__(self, boundaries: dict[str, dict[str, object]]) -> None:
         """``boundaries``: GeoJSON geometries in degrees by code."""
         self._codes = sorted(boundaries)
-        # Islands inside a bay are drawn as shells within a shell: they belong to the area.
-        self._shapes = [
-            shapely.make_valid(shape(boundaries[code]), method="structure", keep_collapsed=False)
-            for code in self._codes
-        ]
+        self._shapes = [whole(boundaries[code]) for code in self._codes]
         self._tree = shapely.STRtree(self._shapes)
 
     def find(self, latitude: float, longitude: float) -> Place | None:

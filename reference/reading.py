@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 from shapely import GEOSException
-from shapely.geometry import shape
 
 from reference.kinds import Area, Kind, Numbered, Row
+from reference.locating import whole
 
 _BOX = (90, -60, 180, 0)
 """West, south, east, north: where an Australian boundary can be, with its waters."""
@@ -35,6 +35,10 @@ def read(kind: Kind, content: bytes) -> list[Numbered]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ReferenceFileError([f"{kind.file}: not UTF-8 at byte {error.start}"]) from None
+    before, nul, _ = text.partition("\0")
+    if nul:
+        # Postgres stores none.
+        raise ReferenceFileError([f"{kind.file} line {before.count(chr(10)) + 1}: there is a NUL in it"])
     errors: list[str] = []
     rows = list(_features(kind, text, errors) if kind.row is None else _records(kind, kind.row, text, errors))
     where = "feature" if kind.row is None else "line"
@@ -107,7 +111,7 @@ def _area(kind: Kind, feature: Any) -> Area:
     """Raises ``ReferenceFileError`` with field and reason."""
     code_field, name_field = kind.area_fields
     properties = feature.get("properties") if isinstance(feature, dict) else None
-    named = {str(name).lower(): value for name, value in (properties or {}).items()}
+    named = {str(name).lower(): value for name, value in properties.items()} if isinstance(properties, dict) else {}
     code, name = (str(named.get(field) or "").strip() for field in (code_field, name_field))
     lacking = [field for field, value in ((code_field, code), (name_field, name)) if not value]
     if lacking:
@@ -118,7 +122,7 @@ def _area(kind: Kind, feature: Any) -> Area:
         raise ReferenceFileError([f"{code_field}: {error}"]) from None
     geometry = feature.get("geometry")
     try:
-        found = shape(geometry)
+        found = whole(geometry)
     except (GEOSException, ValueError, TypeError, KeyError, AttributeError, IndexError):
         raise ReferenceFileError([f"geometry: {name} has none that can be read"]) from None
     if found.geom_type not in ("Polygon", "MultiPolygon") or found.is_empty:

@@ -11,7 +11,7 @@ from reference.kinds import KINDS
 from reference.loading import load
 from reference.reading import ReferenceFileError, read
 from tests.reference.files import FUNDED_COLUMNS as FUNDED
-from tests.reference.files import LGAS, collection, funded, square, table, write_files
+from tests.reference.files import LGAS, POSTCODES, collection, funded, square, table, write_files
 from warehouse.connection import REPOSITORY, Role, connect
 from warehouse.object_store import open_store
 
@@ -55,6 +55,7 @@ def here(latitude: object, longitude: object) -> str:
         ("required_states", "state,state\nNSW,NSW\n", ["required_states.csv line 1: a column is there twice"]),
         ("required_states", b"state\nNSW\xff\n", ["required_states.csv: not UTF-8 at byte 9"]),
         ("required_states", 'state\n"NSW\n', ["required_states.csv line 2: unexpected end of data"]),
+        ("required_states", "state\nNSW\nW\0A\n", ["required_states.csv line 3: there is a NUL in it"]),
         (
             "lga_lookup",
             LOOKUP + "Bilby,,10001\nBil by,Bilby,10003\nBILBY,Bilby,1000\n,Bilby,10001,\nBilby,Bilby,50001\nNumbat,Numbat,10002\nnumbat,Numbat,10004\n",
@@ -113,6 +114,9 @@ def here(latitude: object, longitude: object) -> str:
                     ({"lga_code": "10005", "lga_name": "Roo"}, {"type": "Point", "coordinates": [150, -33]}),
                     ({"lga_code": "10006", "lga_name": "Tas"}, square(-34, 150, -33, 151)),
                     ({"lga_code": "1000", "lga_name": "Ant"}, square(150, -34, 151, -33)),
+                    ({"lga_code": "10008", "lga_name": "BIL BY"}, square(150, -34, 151, -33)),
+                    ({"lga_code": "50008", "lga_name": "Bilby"}, square(115, -32, 116, -31)),
+                    ({"lga_code": "10009", "lga_name": "Flat"}, square(150, -34, 151, -34)),
                 ]
             ),
             [
@@ -121,9 +125,18 @@ def here(latitude: object, longitude: object) -> str:
                 "lga_boundaries.geojson feature 5, geometry: that of Roo is no polygon",
                 "lga_boundaries.geojson feature 6, geometry: Tas is not in Australia; coordinates are degrees, longitude first",
                 "lga_boundaries.geojson feature 7, lga_code: '1000' is not an ABS code of five digits",
+                "lga_boundaries.geojson feature 10, geometry: that of Flat is no polygon",
                 "lga_boundaries.geojson feature 2, lga_code: the same as in feature 1",
+                "lga_boundaries.geojson feature 2, lga_name: the same as in feature 1",
+                "lga_boundaries.geojson feature 8, lga_name: the same as in feature 1",
             ],
         ),
+        (
+            "lga_boundaries",
+            '{"features": [{"properties": ["x"]}]}',
+            ["lga_boundaries.geojson feature 1, lga_code: is empty", "lga_boundaries.geojson feature 1, lga_name: is empty"],
+        ),
+        ("postcode_boundaries", collection([POSTCODES[0]] * 2), ["postcode_boundaries.geojson feature 2, postcode: the same as in feature 1"]),
         ("postcode_boundaries", collection([({"postcode": ""}, LGAS[0][1])]), ["postcode_boundaries.geojson feature 1, postcode: is empty"]),
     ],
 )  # fmt: skip
@@ -134,6 +147,12 @@ def test_a_file_is_refused_with_all_that_is_wrong(kind: str, content: str | byte
 def test_a_spreadsheet_s_marks_and_lost_zeros_are_no_error() -> None:
     rows = read(KINDS["postcode_ranges"], b"\xef\xbb\xbfstate,last_postcode,first_postcode\r\nnt , 899,800\r\n,,\r\n")
     assert [(one.number, *one.row.model_dump().values()) for one in rows] == [(2, "NT", "0800", "0899")]
+
+
+def test_a_part_of_a_boundary_without_extent_does_not_spoil_the_others() -> None:
+    parts = [square(150, -34, 151, -33)["coordinates"], square(152, -34, 153, -34)["coordinates"]]
+    content = collection([({"lga_code": "10001", "lga_name": "Bilby"}, {"type": "MultiPolygon", "coordinates": parts})])
+    assert [one.row.name for one in read(KINDS["lga_boundaries"], content.encode())] == ["Bilby"]
 
 
 def counts() -> dict[str, int]:
@@ -169,6 +188,10 @@ def test_a_missing_file_is_named_with_its_place_and_purpose_and_nothing_is_loade
     assert main(["load", "--url", str(tmp_path / "nowhere"), "--kind", "cpo_names"]) == 1
     assert f"looked for it at {tmp_path}/nowhere/cpo_names.csv" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
+    assert main(["load", "--url", str(tmp_path / "lga_lookup.csv"), "--kind", "cpo_names"]) == 1
+    assert capsys.readouterr().err.startswith(
+        f"cpo_names.csv cannot be read at {tmp_path}/lga_lookup.csv/cpo_names.csv:"
+    )
     assert counts() == SHIPPED
 
 

@@ -183,7 +183,8 @@ FUNDED_SITES = [
     *site("rough", -33.55),
     *site("elsewhere", -33.6),
     *site("alias", -33.65),
-    *site("mixed", -33.7, chargers="ab"),
+    # Of charger b one port alone is listed.
+    *site("mixed", -33.7, chargers="abb"),
     *site("decided", -33.75, chargers="abc"),
     *site("edge", -33.8),
     *site("beyond", -33.85),
@@ -232,7 +233,11 @@ LISTED: dict[str, tuple[dict[str, Any], str | None]] = {
     "edge": (near(-33.80134), None),
     "beyond": (near(-33.85136), "site_not_near_enough"),
 }
-DECIDED = {"decided": "decided-A1 decided-c1", "decided none": "NONE", "decided in part": "decided-b1 decided-d1"}
+DECIDED = {
+    "decided": "decided-A1 decided-c1 DECIDED-a1",
+    "decided none": "NONE",
+    "decided in part": "decided-b1 decided-d1",
+}
 
 
 def test_funded_are_exactly_the_evses_that_are_found_for_certain(world: dict[str, str]) -> None:

@@ -53,6 +53,7 @@ evses as (
 ),
 
 -- What is said to be funded by id: by a person's decision, else by the list. A port's id is one EVSE's, a charger's is that of all its EVSEs.
+-- Who names an EVSE twice names it once.
 said as (
 
     select
@@ -62,7 +63,7 @@ said as (
     from decisions
     cross join lateral unnest(decisions.evse_ids) as decided (evse_id)
 
-    union all
+    union
 
     select
         assets.asset_id,
