@@ -48,7 +48,7 @@ clean: ## stop everything and remove all state (var/); .venv stays
 	@if [ -x $(PY) ]; then $(PY) -m stack clean; else rm -rf $(or $(VAR_DIR),var); fi
 
 test: env ## run all tests, on a Postgres of their own
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 bench: env ## what a month of uptime costs from nothing and by an increment, beside the bound of each figure
 	@$(PY) -m tests.benchmarks.uptime

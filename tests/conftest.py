@@ -41,7 +41,8 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     # Root's server runs as another account, which must get in.
     folder.chmod(0o711)
     (folder / "session").write_text(f"{os.getpid()} {identity(os.getpid())}", encoding="utf-8")
-    os.environ["DBT_DIR"] = str(parent / "dbt")
+    # Two invocations of dbt must not share a folder.
+    os.environ["DBT_DIR"] = str(parent / f"dbt-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}")
     quick = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
     server = EmbeddedPostgres(folder, settings=quick)
     server.start()
