@@ -24,7 +24,7 @@ from stack.identity import identity, session_members
 from stack.processes import Process
 
 HEALTHY_SECONDS = 180.0
-TERM_SECONDS = 15.0
+TERM_SECONDS = 30.0
 KILL_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0

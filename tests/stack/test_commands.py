@@ -271,7 +271,7 @@ def test_up_runs_a_task_through_airflow_survives_a_killed_scheduler_and_leaves_n
 
         leaders = {name: recorded_pid(name, run_dir) for name in leaders}
         assert machine.run("down").returncode == 0
-        assert up.wait(timeout=60) == 0
+        assert up.wait(timeout=180) == 0
         assert "killing it" not in output.read_text(encoding="utf-8")
         assert [members for pid in leaders.values() if pid and (members := session_members(pid))] == []
         assert processes_of(machine.var) == []
