@@ -155,7 +155,7 @@ def store(connection: psycopg.Connection, month: Month, keys: Keys, minutes: ran
             # Else it would turn the bytes of numbers round to the machine's own order.
             rows = np.concatenate(pieces, dtype=pieces[0].dtype)
             rows.sort(order="at", kind="stable")
-            with connection.cursor().copy(f"copy {table} from stdin (format binary)") as copy:  # type: ignore[call-overload]
+            with connection.cursor().copy(f"copy {table} from stdin (format binary)") as copy:
                 for piece in _as_copied(rows, words):
                     copy.write(piece)
     return sum(int(_within(told.minute, minutes).sum()) for told in month.told)
