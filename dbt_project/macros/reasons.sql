@@ -1,4 +1,4 @@
-{# What cut an EVSE's time where `span` begins. What was told of the EVSE in that second: its key and word, if anything. Expects relations `islands` and `contacts`.
+{# What cut an EVSE's time where `span` begins. What was told of the EVSE in that second: its key and word, if anything.
    A cut inside a day that nothing of its own explains comes from another EVSE of the charger. -#}
 {% macro begun_by(span, change_key, status_word, is_first_of_day) -%}
         case
@@ -9,15 +9,16 @@
                     islands.alive_until = {{ span }}.span_from
                     -- At midnight: what was not known before can't be lost.
                     and (islands.complete_from is not null or {{ span }}.observed_at >= islands.heard_from)
-                from islands
+                from {{ source('state', 'applied_island') }} as islands
                 where islands.feed_key = evses.cpo_key and islands.alive_from < {{ span }}.span_from
                 order by islands.alive_from desc
                 limit 1
             ) then case
                 when exists (
                     select 1
-                    from contacts
+                    from {{ source('raw', 'feed_contact') }} as contacts
                     where contacts.feed_key = evses.cpo_key
+                        and contacts.recorded_at <= {{ as_of() }}
                         and contacts.outcome = 'lost'
                         and contacts.contact_from >= {{ span }}.span_from
                         and contacts.contact_from < {{ span }}.span_from + interval '1 second'
@@ -29,7 +30,7 @@
                     islands.complete_from = {{ span }}.span_from
                     -- At midnight: what it told itself in this island was known before.
                     and {{ span }}.observed_at < islands.heard_from
-                from islands
+                from {{ source('state', 'applied_island') }} as islands
                 where islands.feed_key = evses.cpo_key and islands.alive_from <= {{ span }}.span_from
                 order by islands.alive_from desc
                 limit 1
@@ -42,12 +43,12 @@
         end
 {%- endmacro %}
 
-{# Whether a span is the first of its EVSE's day. Expects a relation `spans`. -#}
+{# Whether a span is the first of its EVSE's day. -#}
 {% macro first_of_day(span) -%}
 coalesce(
                 (
                     select earlier.local_date < {{ span }}.local_date
-                    from spans as earlier
+                    from {{ ref('int_evse__status_span') }} as earlier
                     where earlier.evse_key = {{ span }}.evse_key and earlier.span_from < {{ span }}.span_from
                     order by earlier.span_from desc
                     limit 1
@@ -56,24 +57,27 @@ coalesce(
             )
 {%- endmacro %}
 
-{# What was told of an EVSE in the second of `at`: the last of it, which holds. Expects a relation `changes`. -#}
+{# What was told of an EVSE in the second of `at`: the last of it, which holds. -#}
 {% macro told_in_the_second(evse_key, at) -%}
             select changes.*
-            from changes
+            from {{ source('raw', 'status_change') }} as changes
             where changes.evse_key = {{ evse_key }}
+                and changes.recorded_at <= {{ as_of() }}
+                and changes.observed_at < {{ as_of() }}
                 and changes.observed_at >= {{ at }}
                 and changes.observed_at < {{ at }} + interval '1 second'
             order by changes.observed_at desc, changes.change_key desc
             limit 1
 {%- endmacro %}
 
-{# The end of the last contact with a feed that began before `at`, and `at` itself while the feed was held. Expects relations `contacts` and `held`. -#}
+{# The end of the last contact with a feed that began before `at`, and `at` itself while the feed was held. -#}
 {% macro last_contact_before(feed_key, at) -%}
         greatest(
             (
                 select least(contacts.contact_until, {{ at }})
-                from contacts
+                from {{ source('raw', 'feed_contact') }} as contacts
                 where contacts.feed_key = {{ feed_key }}
+                    and contacts.recorded_at <= {{ as_of() }}
                     and contacts.outcome in ('complete', 'alive')
                     and contacts.contact_from < {{ at }}
                 order by contacts.contact_from desc
@@ -81,8 +85,8 @@ coalesce(
             ),
             (
                 select least(held.line_until, {{ at }})
-                from held
-                where held.feed_key = {{ feed_key }} and held.line_from < {{ at }}
+                from {{ source('state', 'applied_lifeline') }} as held
+                where held.feed_key = {{ feed_key }} and held.kind = 'held' and held.line_from < {{ at }}
                 order by held.line_from desc
                 limit 1
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -161,3 +162,33 @@ def test_the_observation_in_force_and_the_contacts_at_both_ends_are_the_feeds_ow
                     )
                     held += expected_contact == at
     assert held > 10
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a query plan."""
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "where evse_key = {evse_key} and local_date between '2026-10-01' and '2026-10-31'",
+        "inner join marts.dim_evse using (evse_key) inner join marts.dim_site using (site_key)"
+        " inner join marts.dim_cpo on dim_cpo.cpo_key = dim_site.cpo_key where evse_id = 'E0' and cpo_id = '{cpo_id}'",
+    ],
+)
+def test_no_more_spans_are_read_than_those_of_the_evses_asked_for(scenarios: list[Scenario], question: str) -> None:
+    own = spans_of(scenarios[0])["E0"]
+    asked = question.format(evse_key=own[0]["evse_key"], cpo_id=scenarios[0].cpo_id)
+    with connect(Role.ANALYST) as connection:
+        # So few rows would be read whole, whatever is asked.
+        connection.execute("set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off")
+        (told,) = connection.execute(
+            f"explain (analyze, format json) select * from marts.fct_evse_status_span {asked}"
+        ).fetchone() or ([],)
+    scans = [node for node in nodes(told[0]["Plan"]) if node.get("Relation Name") == "int_evse__status_span"]
+    read = sum((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in scans)
+    # Each span, the one before it, and the one after it.
+    assert len(own) <= read <= 3 * len(own)
