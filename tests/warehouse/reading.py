@@ -12,6 +12,7 @@ MARTS = (
     "fct_feed_last_failure", "fct_unmapped_status_word",
     "fct_evse_outage", "fct_evse_outage_monthly", "fct_charger_outage_monthly", "fct_site_outage_monthly",
     "fct_evse_session", "fct_evse_suspect",
+    "fct_charger_overlap_daily", "fct_site_overlap_daily", "fct_site_hourly_profile",
 )  # fmt: skip
 
 
