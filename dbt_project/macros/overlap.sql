@@ -262,15 +262,24 @@ rule_sets as (
 
 ),
 
+-- By all of the keys, so that who asks for one of them has only its rows computed.
 pooled as (
 
     select
-        {{ level }}_key,
-        {{ period }},
-        mix,
-        sum(seconds) as seconds
+        {%- for key in place_keys %}
+        places.{{ key }},
+        {%- endfor %}
+        mixes.{{ period }},
+        mixes.mix,
+        sum(mixes.seconds) as seconds
     from mixes
-    group by {{ level }}_key, {{ period }}, mix
+    inner join places on places.{{ level }}_key = mixes.{{ level }}_key
+    group by
+        {%- for key in place_keys %}
+        places.{{ key }},
+        {%- endfor %}
+        mixes.{{ period }},
+        mixes.mix
 
 ),
 
@@ -278,12 +287,9 @@ pooled as (
 judged as (
 
     select
-        pooled.{{ level }}_key,
-        pooled.{{ period }},
+        pooled.*,
         rule_sets.rule_set,
         rule_sets.rule_set_version,
-        pooled.mix,
-        pooled.seconds,
         rule_sets.up,
         rule_sets.down,
         rule_sets.idle,
@@ -299,7 +305,7 @@ judged as (
 laid_over as (
 
     select
-        {{ level }}_key,
+        {{ place_keys | join(', ') }},
         {{ period }},
         rule_set,
         rule_set_version,
@@ -312,32 +318,29 @@ laid_over as (
         {%- endfor %}
         coalesce(sum(seconds) filter (where mix & up <> 0 and mix & idle = 0), 0)::bigint as congested_seconds
     from judged
-    group by {{ level }}_key, {{ period }}, rule_set, rule_set_version
+    group by {{ place_keys | join(', ') }}, {{ period }}, rule_set, rule_set_version
 
 )
 
 select
-    {%- for key in place_keys %}
-    places.{{ key }},
-    {%- endfor %}
-    laid_over.{{ period }},
-    laid_over.rule_set,
-    laid_over.rule_set_version,
-    laid_over.in_service_seconds,
-    laid_over.any_up_seconds,
-    laid_over.all_up_seconds,
-    laid_over.any_down_seconds,
-    laid_over.all_down_seconds,
-    laid_over.congested_seconds,
+    {{ place_keys | join(', ') }},
+    {{ period }},
+    rule_set,
+    rule_set_version,
+    in_service_seconds,
+    any_up_seconds,
+    all_up_seconds,
+    any_down_seconds,
+    all_down_seconds,
+    congested_seconds,
     {%- for ratio_name, up, down in [('any_up', 'any_up', 'all_down'), ('all_up', 'all_up', 'any_down')] %}
     {%- for bound in ['', 'lower_', 'upper_'] %}
     {{ ratio(
-        'laid_over.' ~ bound ~ up ~ '_seconds',
-        'laid_over.' ~ bound ~ up ~ '_seconds + laid_over.' ~ bound ~ down ~ '_seconds',
+        bound ~ up ~ '_seconds',
+        bound ~ up ~ '_seconds + ' ~ bound ~ down ~ '_seconds',
     ) }} as {{ ratio_name }}_{{ bound }}ratio,
     {%- endfor %}
     {%- endfor %}
-    {{ ratio('laid_over.congested_seconds', 'laid_over.any_up_seconds') }} as congested_ratio
+    {{ ratio('congested_seconds', 'any_up_seconds') }} as congested_ratio
 from laid_over
-inner join places on places.{{ level }}_key = laid_over.{{ level }}_key
 {%- endmacro %}

@@ -12,27 +12,3 @@
 {% macro seconds_between(earlier, later) -%}
     date_part('epoch', {{ later }} - {{ earlier }})::integer
 {%- endmacro %}
-
-{# How many days of one month there are. A bit for each day: count(distinct) would sort all rows. -#}
-{% macro distinct_days(local_date) -%}
-    bit_count(bit_or(1 << (date_part('day', {{ local_date }})::integer - 1))::bit(32))::smallint
-{%- endmacro %}
-
-{# The cells of the hourly profile that this run computes. -#}
-{% macro touched_cells() -%}
-    select distinct
-        site_key,
-        date_trunc('month', local_date)::date as local_month,
-        extract(isodow from local_date)::smallint as iso_weekday
-    from {{ ref('int_site__touched_days') }}
-{%- endmacro %}
-
-{% macro delete_touched_cells() -%}
-    {% if is_incremental() -%}
-        delete from {{ this }} as old
-        using ({{ touched_cells() }}) as touched
-        where old.site_key = touched.site_key
-            and old.local_month = touched.local_month
-            and old.iso_weekday = touched.iso_weekday
-    {%- endif %}
-{%- endmacro %}
