@@ -50,14 +50,20 @@ Moments = dict[int, list[str]]
 
 
 def describe(site_id: str, valid_from: datetime) -> None:
-    """Three EVSEs for 30 hours: of two chargers with one that is down each, the third, which is up, stands at the one or at the other."""
+    """Four EVSEs for 30 hours: of two chargers with one that is down each, the third, which is up, stands at the one or at the other.
+
+    The fourth has other days than the one beside it, as one that is not described any more since the zone of its site was put right.
+    """
     begin = datetime(2026, 10, 2, tzinfo=UTC)
     end = begin + timedelta(hours=30)
     one, other = asset("A", site_ref="S1", charger_ref="S1"), asset("B", site_ref="S2", charger_ref="S2")
-    third = replace(asset("C"), site_ref=site_id, charger_ref=site_id)
+    third = asset("C", site_ref=site_id, charger_ref=site_id)
+    fourth = asset("D", site_ref="S2", charger_ref="S2", time_zone="Australia/Perth")
     with connect(Role.INGEST) as connection, Writer(connection, history_config("moved", ended_at=end)).batch() as batch:
         batch.add_assets(
-            (replace(each, valid_from=valid_from) for each in (one, other, third)), valid_from, is_whole_evse=False
+            (replace(each, valid_from=valid_from) for each in (one, other, third, fourth)),
+            valid_from,
+            is_whole_evse=False,
         )
         batch.add_changes(
             Change(key, begin, "available" if evse_ref == third.evse_ref else "blocked", begin, None)
@@ -84,6 +90,11 @@ def spans(module_warehouse: str, tmp_path_factory: pytest.TempPathFactory) -> li
         Role.TRANSFORM,
     )
     assert len(found) > 500
+    places = read(
+        "select count(*) as evse_count from marts.dim_evse inner join marts.dim_cpo using (cpo_key)"
+        " where cpo_id = 'moved' group by charger_key"
+    )
+    assert sorted(place["evse_count"] for place in places) == [1, 3]
     return found
 
 
