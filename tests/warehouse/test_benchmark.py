@@ -43,7 +43,9 @@ def test_it_measures_and_ends_with_1_when_a_bound_is_broken() -> None:
         (MONTH, replace(INCREMENT, wall_seconds=30.1), False),
     ],
 )
-def test_each_bound_can_be_broken(month: Run, increment: Run, is_good: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_bound_can_be_broken(
+    month: Run, increment: Run, is_good: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert judge(month, increment, 100, Bounds()) == is_good
     assert capsys.readouterr().out.count("BROKEN") == (not is_good)
 
@@ -51,7 +53,10 @@ def test_each_bound_can_be_broken(month: Run, increment: Run, is_good: bool, cap
 def test_nodes_at_work_at_once_are_counted_once() -> None:
     start = datetime(2026, 10, 1, tzinfo=UTC)
     intervals = [(0, 4), (1, 2), (3, 7), (9, 10)]
-    assert busy_seconds([(start + timedelta(seconds=begin), start + timedelta(seconds=end)) for begin, end in intervals]) == 8
+    assert (
+        busy_seconds([(start + timedelta(seconds=begin), start + timedelta(seconds=end)) for begin, end in intervals])
+        == 8
+    )
 
 
 def test_a_model_is_made_from_what_its_parents_are_made_from() -> None:

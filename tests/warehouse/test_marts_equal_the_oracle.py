@@ -102,11 +102,17 @@ def make_virtual(scenario: Scenario, chance: random.Random) -> None:
         scenario.changes += [Change(evse_ids[0], end, "available")]
         for evse_id in evse_ids[1 : chance.choice((2, 3))]:
             apart = chance.choice((-600, -121, -120, -60, 0, 0, 0, 60, 120, 121, 600))
-            scenario.changes += [Change(evse_id, begin + apart, chance.choice(("unavailable", "out_of_order", "inoperative")))]
+            scenario.changes += [
+                Change(evse_id, begin + apart, chance.choice(("unavailable", "out_of_order", "inoperative")))
+            ]
             if chance.random() < 0.3:
-                scenario.changes += [Change(evse_id, begin + apart + 45, chance.choice(("unavailable", "out_of_order")))]
+                scenario.changes += [
+                    Change(evse_id, begin + apart + 45, chance.choice(("unavailable", "out_of_order")))
+                ]
             if chance.random() < 0.8:
-                scenario.changes += [Change(evse_id, end + chance.choice((-60, 0, 0, 60)), chance.choice(("available", "charging")))]
+                scenario.changes += [
+                    Change(evse_id, end + chance.choice((-60, 0, 0, 60)), chance.choice(("available", "charging")))
+                ]
 
 
 def add_losses(scenario: Scenario, chance: random.Random) -> None:
@@ -242,7 +248,9 @@ def test_marts_equal_a_walk_through_every_second_however_the_data_arrives(tmp_pa
     scenarios = [random_scenario(number) for number in range(SCENARIO_COUNT)]
     oracle = {scenario.cpo_id: seconds_by_status(scenario) for scenario in scenarios}
     assert sum(map(len, oracle.values())) > 1000
-    assert {status for expected in oracle.values() for _, _, status in expected} == MAPPED - {"planned", "removed"} | {"blocked_by_sibling"}
+    assert {status for expected in oracle.values() for _, _, status in expected} == MAPPED - {"planned", "removed"} | {
+        "blocked_by_sibling"
+    }
     verdicts = Counter(was_held(scenario, loss) for scenario in scenarios for loss in scenario.losses)
     assert min(verdicts[True], verdicts[False]) > 20
     chance = random.Random(7)
