@@ -25,7 +25,9 @@ Row = dict[str, Any]
 MONTH = "2026-10"
 AS_OF = datetime(2026, 11, 2, 20, 5, 7, tzinfo=UTC)
 CLASSES = {
-    **dict.fromkeys(("available", "charging", "finishing", "preparing", "suspended", "reserved", "blocked_by_sibling"), "up"),
+    **dict.fromkeys(
+        ("available", "charging", "finishing", "preparing", "suspended", "reserved", "blocked_by_sibling"), "up"
+    ),
     **dict.fromkeys(("unavailable", "out_of_order", "blocked", "inoperative"), "down"),
     **dict.fromkeys(("unknown", "missing"), "not_measured"),
 }

@@ -15,6 +15,7 @@ import psycopg
 from warehouse.connection import REPOSITORY, Role, connect, var_dir, warehouse_url
 
 PROJECT = REPOSITORY / "dbt_project"
+RUN_TIMES = ("as_of", "previous_as_of")
 
 
 class TransformError(RuntimeError):
@@ -126,10 +127,12 @@ def dbt_folder(name: str = "") -> Path:
 def run_dbt(arguments: list[str], variables: dict[str, str], folder: Path | None = None) -> list[NodeRun]:
     """Invoke dbt in this process as role ``transform``; return what became of every node.
 
+    ``RUN_TIMES`` among the variables reach dbt by its environment: a changed variable would have it parse the whole project anew.
     Raises ``TransformError`` naming the nodes that failed.
     """
     # Seconds to import: only when it runs.
     from dbt.cli.main import dbtRunner
+    from dbt_common.events.functions import reset_metadata_vars
 
     url = warehouse_url(Role.TRANSFORM)
     folder = folder or dbt_folder()
@@ -141,9 +144,12 @@ def run_dbt(arguments: list[str], variables: dict[str, str], folder: Path | None
         "DBT_DBNAME": url.database or "",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
+        **{f"DBT_ENV_CUSTOM_ENV_{name}": variables.get(name, "") for name in RUN_TIMES},
     }
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
+    # It keeps those of the last invocation in this process.
+    reset_metadata_vars()
     try:
         result = dbtRunner().invoke(
             [
@@ -153,7 +159,8 @@ def run_dbt(arguments: list[str], variables: dict[str, str], folder: Path | None
                 "--target-path", str(folder / "target"),
                 "--log-path", str(folder / "logs"),
                 "--no-version-check",
-                "--vars", json.dumps(variables),
+                "--log-level-file", "info",
+                "--vars", json.dumps({name: value for name, value in variables.items() if name not in RUN_TIMES}),
             ]
         )  # fmt: skip
     finally:

@@ -58,7 +58,16 @@ def verify() -> list[Compared]:
         folder = dbt_folder("verify")
         try:
             run_dbt(
-                ["build", "--full-refresh", "--resource-type", "model", "--resource-type", "seed", "--exclude", "path:models/live"],
+                [
+                    "build",
+                    "--full-refresh",
+                    "--resource-type",
+                    "model",
+                    "--resource-type",
+                    "seed",
+                    "--exclude",
+                    "path:models/live",
+                ],
                 {"as_of": as_of.isoformat(), "previous_as_of": "", "schema_prefix": PREFIX},
                 folder,
             )

@@ -1,11 +1,22 @@
-{# The run's cut-off, to the second. -#}
+{# What a run is told of its time. A changed variable would have dbt parse the whole project anew at each run; these it reads when it runs. -#}
+{% macro told_to_the_run(name) -%}
+    {{ return(var(name) or dbt_metadata_envs.get(name, '')) }}
+{%- endmacro %}
+
+{# The run's cut-off, to the second: a constant, which costs nothing where millions of rows are compared with it. -#}
 {% macro as_of() -%}
-    date_trunc('second', '{{ var("as_of") }}'::timestamptz)
+    {%- set told = told_to_the_run('as_of') or '1970-01-01T00:00:00+00:00' -%}
+    '{{ modules.datetime.datetime.fromisoformat(told).replace(microsecond=0).isoformat() }}'::timestamptz
+{%- endmacro %}
+
+{# The second in which an instant lies. `date_bin` costs a fifth of `date_trunc`. -#}
+{% macro whole_second(instant) -%}
+    date_bin('1 second', {{ instant }}, timestamptz 'epoch')
 {%- endmacro %}
 
 {# Rows recorded up to here have been worked into the marts by the last finished run. -#}
 {% macro previous_as_of() -%}
-    '{{ var("previous_as_of") or "-infinity" }}'::timestamptz
+    '{{ told_to_the_run("previous_as_of") or "-infinity" }}'::timestamptz
 {%- endmacro %}
 
 {# Whether the last finished run did not read a row: recorded later, or about a time that its cut-off had not reached. -#}
@@ -17,6 +28,18 @@
 {% macro delete_all_rows() -%}
     {% if is_incremental() -%}
         delete from {{ this }}
+    {%- endif %}
+{%- endmacro %}
+
+{# Rows of a model on touched days. A run from nothing touches every day: it need not look. -#}
+{% macro touched_rows(relation) -%}
+    {# Named outside of the condition: so dbt knows what the model waits for. -#}
+    {% set touched_days = ref('int_evse__touched_days') -%}
+    select computed.*
+    from {{ relation }} as computed
+    {%- if told_to_the_run('previous_as_of') %}
+    inner join {{ touched_days }} as touched
+        on touched.evse_key = computed.evse_key and touched.local_date = computed.local_date
     {%- endif %}
 {%- endmacro %}
 

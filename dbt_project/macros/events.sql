@@ -68,7 +68,7 @@
         ),
         -- Of stretches that overlap the one that began last is not always the one that lasts.
         (
-            select date_trunc('second', least(lines.line_until, {{ before }}))
+            select {{ whole_second('least(lines.line_until, ' ~ before ~ ')') }}
             from {{ ref('int_feed__lifelines') }} as lines
             where lines.feed_key = {{ feed_key }}
                 and lines.kind = 'held'

@@ -5,14 +5,6 @@ group by {{ columns | join(', ') }}
 having count(*) > 1
 {% endtest %}
 
-{# Rows of a model that this run computed: those that it left alone were tested when they were. -#}
-{% macro touched_rows(relation) -%}
-    select computed.*
-    from {{ relation }} as computed
-    inner join {{ ref('int_evse__touched_days') }} as touched
-        on touched.evse_key = computed.evse_key and touched.local_date = computed.local_date
-{%- endmacro %}
-
 {# Statuses of touched days are canonical ones. -#}
 {% test touched_statuses_are_canonical(model, column_name) %}
 select computed.*

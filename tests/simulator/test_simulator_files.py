@@ -124,7 +124,12 @@ def test_the_command_leaves_files_until_it_is_stopped(tmp_path: Path) -> None:
         "--every",
         "0.2",
     ]
-    process = subprocess.Popen([*command, "--format", "parquet"], cwd=Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [*command, "--format", "parquet"],
+        cwd=Path(__file__).parents[2],
+        # A shell that runs the tests in the background has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         until(lambda: len(list(tmp_path.glob("*.parquet"))) >= 2, 30)
     finally:

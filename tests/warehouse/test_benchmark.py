@@ -35,18 +35,18 @@ def test_it_measures_and_ends_with_1_when_a_bound_is_broken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("month", "increment", "is_good"),
+    ("month", "increment", "duckdb_seconds", "is_good"),
     [
-        (MONTH, INCREMENT, True),
-        (replace(MONTH, wall_seconds=90.1), INCREMENT, False),
-        (replace(MONTH, daily_seconds=33.4), INCREMENT, False),
-        (MONTH, replace(INCREMENT, wall_seconds=30.1), False),
+        (MONTH, INCREMENT, 270, True),
+        (replace(MONTH, wall_seconds=90.1), INCREMENT, 300, False),
+        (MONTH, INCREMENT, 269, False),
+        (MONTH, replace(INCREMENT, wall_seconds=30.1), 300, False),
     ],
 )
 def test_each_bound_can_be_broken(
-    month: Run, increment: Run, is_good: bool, capsys: pytest.CaptureFixture[str]
+    month: Run, increment: Run, duckdb_seconds: float, is_good: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert judge(month, increment, 100, Bounds()) == is_good
+    assert judge(month, increment, duckdb_seconds, Bounds()) == is_good
     assert capsys.readouterr().out.count("BROKEN") == (not is_good)
 
 

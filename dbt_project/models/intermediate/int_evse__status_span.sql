@@ -5,6 +5,7 @@
     indexes=[{'columns': ['evse_key', 'span_from'], 'unique': true}, {'columns': ['evse_key', 'local_date']}],
 ) }}
 
+-- Millions of rows go through: what is carried along is narrow, and joined are small tables of whole numbers.
 with periods as (
 
     select * from {{ ref('int_evse__touched_period') }}
@@ -40,9 +41,12 @@ windows as (
 
     select
         periods.evse_key,
+        periods.last_date,
         services.feed_key,
         services.time_zone,
-        periods.last_date,
+        services.has_virtual_evses,
+        -- A place is where days and contact are the same.
+        dense_rank() over (order by services.feed_key, services.time_zone)::integer as place_key,
         greatest(periods.first_date::timestamp at time zone services.time_zone, services.in_service_from) as window_from,
         least(
             (periods.last_date + 1)::timestamp at time zone services.time_zone, {{ as_of() }}, services.ended_at
@@ -56,7 +60,10 @@ windows as (
 
 open_windows as (
 
-    select * from windows
+    select
+        *,
+        (window_from at time zone time_zone)::date as first_date
+    from windows
     where window_from < window_until
 
 ),
@@ -65,14 +72,15 @@ open_windows as (
 opening as (
 
     select
-        open_windows.evse_key,
-        open_windows.window_from,
+        open_windows.*,
         earlier.change_key,
         earlier.observed_at,
         earlier.observed_at_exact,
         earlier.status_word,
         earlier.status_profile,
-        (open_windows.window_from at time zone open_windows.time_zone)::date as local_date
+        meanings.status,
+        coalesce(meanings.is_down, false) as is_down,
+        coalesce(meanings.is_occupied, false) as is_occupied
     from open_windows
     left join lateral (
         select changes.*
@@ -82,33 +90,90 @@ opening as (
         order by changes.observed_at_exact desc, changes.change_key desc
         limit 1
     ) as earlier on true
+    left join meanings
+        on meanings.status_profile = earlier.status_profile
+            and meanings.source_word = lower(earlier.status_word)
+            and earlier.observed_at >= meanings.valid_from
+            and earlier.observed_at < meanings.valid_until
 
 ),
 
-told_within as (
+told_within as not materialized (
 
     select
         open_windows.evse_key,
+        open_windows.place_key,
         open_windows.window_from,
-        changes.change_key,
-        changes.observed_at,
+        open_windows.has_virtual_evses,
+        changes.observed_at as held_from,
         changes.observed_at_exact,
+        changes.change_key,
+        (changes.observed_at_exact at time zone open_windows.time_zone)::date as local_date,
         changes.status_word,
-        changes.status_profile,
-        (changes.observed_at_exact at time zone open_windows.time_zone)::date as local_date
+        meanings.status,
+        coalesce(meanings.is_down, false) as is_down,
+        coalesce(meanings.is_occupied, false) as is_occupied
     from open_windows
     inner join changes
         on changes.evse_key = open_windows.evse_key
             and changes.observed_at_exact >= open_windows.window_from + interval '1 second'
             and changes.observed_at_exact < open_windows.window_until
+    left join meanings
+        on meanings.status_profile = changes.status_profile
+            and meanings.source_word = lower(changes.status_word)
+            and changes.observed_at >= meanings.valid_from
+            and changes.observed_at < meanings.valid_until
 
 ),
 
 told as (
 
-    select * from opening
+    select
+        evse_key,
+        place_key,
+        window_from as held_from,
+        observed_at_exact,
+        change_key,
+        first_date as local_date,
+        status_word,
+        status,
+        is_down,
+        is_occupied,
+        false as is_end
+    from opening
+
     union all
-    select * from told_within
+
+    select
+        evse_key,
+        place_key,
+        held_from,
+        observed_at_exact,
+        change_key,
+        local_date,
+        status_word,
+        status,
+        is_down,
+        is_occupied,
+        false
+    from told_within
+
+    union all
+
+    -- Where the last one ends.
+    select
+        evse_key,
+        place_key,
+        window_until,
+        null,
+        null,
+        last_date,
+        null,
+        null,
+        false,
+        false,
+        true
+    from open_windows
 
 ),
 
@@ -116,81 +181,95 @@ followed as (
 
     select
         *,
-        lead(observed_at) over in_order as next_from,
-        lead(local_date) over in_order as next_date
+        lead(held_from) over in_order as held_until,
+        lead(local_date) over in_order as last_date
     from told
     window in_order as (
-        partition by evse_key, window_from
+        -- The windows of an EVSE do not touch.
+        partition by evse_key
         -- Of two changes in one second the later one holds; of two at one instant the one learnt later.
-        order by observed_at_exact nulls first, change_key nulls first
+        order by held_from, observed_at_exact nulls first, change_key nulls first
     )
 
 ),
 
-stretches as (
+-- A status that holds over midnight is cut there.
+by_date as (
 
     select
-        followed.evse_key,
-        open_windows.feed_key,
-        open_windows.time_zone,
-        followed.change_key,
-        followed.observed_at,
-        followed.observed_at_exact,
-        followed.status_word,
-        followed.status_profile,
-        followed.local_date as first_date,
-        coalesce(followed.next_date, open_windows.last_date) as last_date,
-        greatest(followed.observed_at, followed.window_from) as held_from,
-        coalesce(followed.next_from, open_windows.window_until) as held_until
+        evse_key,
+        place_key,
+        held_from,
+        held_until,
+        observed_at_exact,
+        change_key,
+        status_word,
+        status,
+        is_down,
+        is_occupied,
+        local_date + generate_series(0, last_date - local_date) as local_date
     from followed
-    inner join open_windows
-        on open_windows.evse_key = followed.evse_key and open_windows.window_from = followed.window_from
+    where not is_end and held_from < held_until
 
 ),
 
--- A status that holds over midnight is cut there.
-by_day as (
+places as (
 
     select
-        stretches.evse_key,
-        stretches.feed_key,
-        stretches.time_zone,
-        stretches.change_key,
-        stretches.observed_at,
-        stretches.observed_at_exact,
-        stretches.status_word,
-        stretches.status_profile,
-        cut.local_date,
-        cut.held_from,
-        cut.held_until
-    from stretches
-    cross join lateral (
-        select stretches.first_date as local_date, stretches.held_from, stretches.held_until
-        where stretches.first_date = stretches.last_date
+        place_key,
+        feed_key,
+        time_zone,
+        min(first_date) as first_date,
+        max(last_date) as last_date
+    from open_windows
+    group by place_key, feed_key, time_zone
 
-        union all
+),
 
-        select
-            midnight.local_time::date,
-            greatest(midnight.local_time at time zone stretches.time_zone, stretches.held_from),
-            least((midnight.local_time + interval '1 day') at time zone stretches.time_zone, stretches.held_until)
-        from generate_series(
-            stretches.first_date::timestamp, stretches.last_date::timestamp, interval '1 day'
-        ) as midnight (local_time)
-        where stretches.first_date < stretches.last_date
-    ) as cut
-    where cut.held_from < cut.held_until
+days as (
+
+    select
+        places.place_key,
+        places.feed_key,
+        midnight.local_time::date as local_date,
+        midnight.local_time at time zone places.time_zone as day_from,
+        (midnight.local_time + interval '1 day') at time zone places.time_zone as day_until
+    from places
+    cross join lateral generate_series(
+        places.first_date::timestamp, places.last_date::timestamp, interval '1 day'
+    ) as midnight (local_time)
+
+),
+
+islands_by_day as (
+
+    select
+        days.place_key,
+        days.local_date,
+        islands.*
+    from days
+    inner join islands
+        on islands.feed_key = days.feed_key
+            and islands.alive_from < days.day_until
+            and islands.alive_until > days.day_from
 
 ),
 
 absences as (
 
-    select evse_key, change_key, observed_at_exact from opening
+    select
+        evse_key,
+        change_key,
+        observed_at_exact
+    from opening
     where change_key is not null and status_word is null
 
     union all
 
-    select changes.evse_key, changes.change_key, changes.observed_at_exact
+    select
+        changes.evse_key,
+        changes.change_key,
+        changes.observed_at_exact
     from open_windows
     inner join changes
         on changes.evse_key = open_windows.evse_key
@@ -208,7 +287,7 @@ words_before as (
         before.change_key,
         before.observed_at,
         before.status_word,
-        before.status_profile
+        case meanings.status when 'removed' then 'removed' else 'missing' end as status
     from absences
     cross join lateral (
         select changes.*
@@ -219,75 +298,39 @@ words_before as (
         order by changes.observed_at_exact desc, changes.change_key desc
         limit 1
     ) as before
-
-),
-
-with_word as (
-
-    select
-        by_day.evse_key,
-        by_day.feed_key,
-        by_day.time_zone,
-        by_day.local_date,
-        by_day.held_from,
-        by_day.held_until,
-        by_day.observed_at_exact,
-        by_day.status_word is null as is_absent,
-        coalesce(words_before.change_key, by_day.change_key) as change_key,
-        coalesce(words_before.observed_at, by_day.observed_at) as observed_at,
-        coalesce(words_before.status_word, by_day.status_word) as status_word,
-        coalesce(words_before.status_profile, by_day.status_profile) as status_profile
-    from by_day
-    left join words_before on words_before.absence_key = by_day.change_key
+    left join meanings
+        on meanings.status_profile = before.status_profile
+            and meanings.source_word = lower(before.status_word)
+            and before.observed_at >= meanings.valid_from
+            and before.observed_at < meanings.valid_until
 
 ),
 
 held as (
 
     select
-        with_word.*,
+        by_date.evse_key,
+        by_date.place_key,
+        by_date.local_date,
+        greatest(by_date.held_from, days.day_from) as held_from,
+        least(by_date.held_until, days.day_until) as held_until,
+        by_date.observed_at_exact,
+        coalesce(words_before.change_key, by_date.change_key) as change_key,
+        coalesce(words_before.observed_at, {{ whole_second('by_date.observed_at_exact') }}) as observed_at,
+        coalesce(words_before.status_word, by_date.status_word) as status_word,
         case
-            when meanings.status = 'removed' then 'removed'
-            when with_word.is_absent then 'missing'
-            else coalesce(meanings.status, 'unknown')
+            when by_date.status_word is null then coalesce(words_before.status, 'missing')
+            else coalesce(by_date.status, 'unknown')
         end as status,
-        coalesce(meanings.is_down, false) and not with_word.is_absent as is_down,
-        coalesce(meanings.is_occupied, false) and not with_word.is_absent as is_occupied
-    from with_word
-    left join meanings
-        on meanings.status_profile = with_word.status_profile
-            and meanings.source_word = lower(with_word.status_word)
-            and with_word.observed_at >= meanings.valid_from
-            and with_word.observed_at < meanings.valid_until
-
-),
-
-extents as (
-
-    select
-        feed_key,
-        time_zone,
-        min((window_from at time zone time_zone)::date) as first_date,
-        max(last_date) as last_date
-    from open_windows
-    group by feed_key, time_zone
-
-),
-
-islands_by_day as (
-
-    select
-        extents.time_zone,
-        midnight.local_time::date as local_date,
-        islands.*
-    from extents
-    cross join lateral generate_series(
-        extents.first_date::timestamp, extents.last_date::timestamp, interval '1 day'
-    ) as midnight (local_time)
-    inner join islands
-        on islands.feed_key = extents.feed_key
-            and islands.alive_from < (midnight.local_time + interval '1 day') at time zone extents.time_zone
-            and islands.alive_until > midnight.local_time at time zone extents.time_zone
+        by_date.is_down,
+        by_date.is_occupied
+    from by_date
+    inner join days
+        on days.place_key = by_date.place_key
+            and days.local_date = by_date.local_date
+            and days.day_from < by_date.held_until
+            and days.day_until > by_date.held_from
+    left join words_before on words_before.absence_key = by_date.change_key
 
 ),
 
@@ -299,8 +342,7 @@ placed as (
         islands_by_day.feed_key is not null or held.status in ('missing', 'removed') as is_whole
     from held
     left join islands_by_day
-        on islands_by_day.feed_key = held.feed_key
-            and islands_by_day.time_zone = held.time_zone
+        on islands_by_day.place_key = held.place_key
             and islands_by_day.local_date = held.local_date
             and islands_by_day.alive_from <= held.held_from
             and islands_by_day.alive_until >= held.held_until
@@ -333,8 +375,7 @@ known as (
         true as is_known
     from broken
     inner join islands_by_day
-        on islands_by_day.feed_key = broken.feed_key
-            and islands_by_day.time_zone = broken.time_zone
+        on islands_by_day.place_key = broken.place_key
             and islands_by_day.local_date = broken.local_date
             and islands_by_day.alive_from < broken.held_until
             and islands_by_day.alive_until > broken.held_from
@@ -429,34 +470,120 @@ siblings as (
 
 ),
 
--- The begins are looked up once for each.
-side_by_side as materialized (
+-- Only what is in force where a window opens may have begun before it, and is looked up.
+kinds_told as (
 
     select
-        down.evse_key,
-        down.span_from,
-        greatest(down.span_from, occupied.span_from) as blocked_from,
-        least(down.span_until, occupied.span_until) as blocked_until,
-        {{ kind_began_at('is_down', 'down.evse_key', 'down.observed_at') }} as down_began_at,
-        {{ kind_began_at('is_occupied', 'occupied.evse_key', 'occupied.observed_at') }} as occupied_began_at
-    from siblings
-    inner join known_or_not as down on down.evse_key = siblings.evse_key and down.is_down
-    inner join known_or_not as occupied
-        on occupied.evse_key = siblings.sibling_key
-            and occupied.is_occupied
-            and occupied.local_date = down.local_date
-            and occupied.span_from < down.span_until
-            and occupied.span_until > down.span_from
+        evse_key,
+        window_from,
+        observed_at,
+        observed_at_exact,
+        change_key,
+        is_down,
+        is_occupied,
+        case when is_down then {{ kind_began_at('is_down', 'opening.evse_key', 'opening.observed_at') }} end as down_began_at,
+        case
+            when is_occupied then {{ kind_began_at('is_occupied', 'opening.evse_key', 'opening.observed_at') }}
+        end as occupied_began_at
+    from opening
+    where has_virtual_evses and change_key is not null
+
+    union all
+
+    select
+        evse_key,
+        window_from,
+        held_from,
+        observed_at_exact,
+        change_key,
+        is_down,
+        is_occupied,
+        null,
+        null
+    from told_within
+    where has_virtual_evses
+
+),
+
+kinds_in_order as (
+
+    select
+        *,
+        lead(observed_at) over (
+            partition by evse_key, window_from
+            order by observed_at_exact, change_key
+        ) as next_at
+    from kinds_told
+
+),
+
+kinds_followed as (
+
+    select
+        *,
+        lag(is_down) over in_order as was_down,
+        lag(is_occupied) over in_order as was_occupied
+    from kinds_in_order
+    where next_at is distinct from observed_at
+    window in_order as (partition by evse_key, window_from order by observed_at)
+
+),
+
+kinds_begun as (
+
+    select
+        change_key,
+        max(
+            coalesce(down_began_at, case when is_down and not coalesce(was_down, false) then observed_at end)
+        ) over so_far as down_began_at,
+        max(
+            coalesce(occupied_began_at, case when is_occupied and not coalesce(was_occupied, false) then observed_at end)
+        ) over so_far as occupied_began_at
+    from kinds_followed
+    window so_far as (
+        partition by evse_key, window_from
+        order by observed_at
+        rows between unbounded preceding and current row
+    )
+
+),
+
+sides as (
+
+    select
+        known_or_not.evse_key,
+        known_or_not.local_date,
+        known_or_not.span_from,
+        known_or_not.span_until,
+        known_or_not.is_down,
+        known_or_not.is_occupied,
+        kinds_begun.down_began_at,
+        kinds_begun.occupied_began_at
+    from kinds_begun
+    inner join known_or_not on known_or_not.change_key = kinds_begun.change_key
+    where known_or_not.is_down or known_or_not.is_occupied
 
 ),
 
 -- Down because of the other, as far as their begins can tell: what was down before stays down, and what follows the other's use is down.
 blocks as (
 
-    select * from side_by_side
-    where down_began_at between
-        occupied_began_at - make_interval(secs => {{ var('sibling_tolerance_seconds') }})
-        and occupied_began_at + make_interval(secs => {{ var('sibling_tolerance_seconds') }})
+    select
+        down.evse_key,
+        down.span_from,
+        greatest(down.span_from, occupied.span_from) as blocked_from,
+        least(down.span_until, occupied.span_until) as blocked_until
+    from siblings
+    inner join sides as down on down.evse_key = siblings.evse_key and down.is_down
+    inner join sides as occupied
+        on occupied.evse_key = siblings.sibling_key
+            and occupied.is_occupied
+            and occupied.local_date = down.local_date
+            and occupied.span_from < down.span_until
+            and occupied.span_until > down.span_from
+    where down.down_began_at between
+        occupied.occupied_began_at - make_interval(secs => {{ var('sibling_tolerance_seconds') }})
+        and occupied.occupied_began_at + make_interval(secs => {{ var('sibling_tolerance_seconds') }})
 
 ),
 
@@ -539,7 +666,7 @@ select
     local_date,
     span_from,
     span_until,
-    extract(epoch from span_until - span_from)::integer as seconds,
+    date_part('epoch', span_until - span_from)::integer as seconds,
     status,
     status_word,
     change_key,

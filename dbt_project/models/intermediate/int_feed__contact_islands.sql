@@ -121,7 +121,7 @@ up_to_the_first_loss as (
         alive.line_from as alive_from,
         alive.line_from as heard_from,
         alive.complete_from,
-        coalesce(date_trunc('second', first_cuts.lost_from), alive.line_until) as alive_until
+        coalesce({{ whole_second('first_cuts.lost_from') }}, alive.line_until) as alive_until
     from alive
     left join first_cuts
         on first_cuts.feed_key = alive.feed_key and first_cuts.line_from = alive.line_from
@@ -132,9 +132,9 @@ after_a_loss as (
 
     select
         feed_key,
-        date_trunc('second', lost_until) as alive_from,
+        {{ whole_second('lost_until') }} as alive_from,
         lost_until as heard_from,
-        coalesce(date_trunc('second', next_lost_from), line_until) as alive_until
+        coalesce({{ whole_second('next_lost_from') }}, line_until) as alive_until
     from cuts
 
 ),

@@ -8,13 +8,7 @@
 
 with spans as (
 
-    select * from {{ ref('int_evse__status_span') }}
-
-),
-
-touched as (
-
-    select * from {{ ref('int_evse__touched_days') }}
+    {{ touched_rows(ref('int_evse__status_span')) }}
 
 ),
 
@@ -27,8 +21,6 @@ breaks as (
         spans.span_from as break_from,
         spans.span_until as break_until
     from spans
-    inner join touched
-        on touched.evse_key = spans.evse_key and touched.local_date = spans.local_date
     where spans.status in ('planned', 'removed')
 
 )

@@ -8,13 +8,7 @@
 
 with spans as (
 
-    select * from {{ ref('int_evse__status_span') }}
-
-),
-
-touched as (
-
-    select * from {{ ref('int_evse__touched_days') }}
+    {{ touched_rows(ref('int_evse__status_span')) }}
 
 ),
 
@@ -26,8 +20,6 @@ daily as (
         spans.status,
         sum(spans.seconds)::integer as seconds
     from spans
-    inner join touched
-        on touched.evse_key = spans.evse_key and touched.local_date = spans.local_date
     -- Time in which the EVSE is not in service is nobody's uptime or downtime.
     where spans.status not in ('planned', 'removed')
     group by 1, 2, 3

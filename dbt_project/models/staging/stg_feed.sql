@@ -4,6 +4,6 @@ select
     cpo_name,
     liveness_seconds,
     has_virtual_evses,
-    date_trunc('second', ended_at) as ended_at
+    {{ whole_second('ended_at') }} as ended_at
 from {{ source('raw', 'feed') }}
 where registered_at <= {{ as_of() }}

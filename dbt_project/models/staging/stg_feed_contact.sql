@@ -1,8 +1,8 @@
 select
     feed_key,
     contact_key,
-    date_trunc('second', contact_from) as contact_from,
-    date_trunc('second', contact_until) as contact_until,
+    {{ whole_second('contact_from') }} as contact_from,
+    {{ whole_second('contact_until') }} as contact_until,
     contact_from as contact_from_exact,
     contact_until as contact_until_exact,
     outcome,

@@ -3,7 +3,7 @@ select
     evse_key,
     feed_key,
     change_key,
-    date_trunc('second', observed_at) as observed_at,
+    {{ whole_second('observed_at') }} as observed_at,
     observed_at as observed_at_exact,
     status_word,
     status_profile,

@@ -1,4 +1,5 @@
--- Each touched day's seconds are the seconds the EVSE was in service on it, from the start of service to the cut-off (or the feed's end).
+-- Each touched day's spans follow each other without a hole and without an overlap, and last as long as the EVSE was in service on it: from the start of service to
+-- the cut-off (or the feed's end).
 with spans as (
 
     {{ touched_rows(ref('int_evse__status_span')) }}
@@ -22,7 +23,8 @@ expected as (
     select
         touched.evse_key,
         touched.local_date,
-        extract(epoch from
+        date_part(
+            'epoch',
             least(
                 (touched.local_date + 1)::timestamp at time zone services.time_zone,
                 {{ as_of() }},
@@ -48,13 +50,25 @@ of_today as (
 
 ),
 
+followed as (
+
+    select
+        *,
+        lag(local_date) over in_time as previous_date,
+        lag(span_until) over in_time as previous_until
+    from spans
+    window in_time as (partition by evse_key order by span_from)
+
+),
+
 found as (
 
     select
         evse_key,
         local_date,
-        sum(seconds) as seconds
-    from spans
+        sum(seconds) as seconds,
+        count(*) filter (where seconds <= 0 or (previous_date = local_date and previous_until <> span_from)) as misplaced_count
+    from followed
     group by evse_key, local_date
 
 )
@@ -63,16 +77,19 @@ select
     evse_key,
     local_date,
     expected.seconds as expected_seconds,
-    found.seconds as found_seconds
+    found.seconds as found_seconds,
+    found.misplaced_count
 from (select * from expected where seconds > 0) as expected
 full join found using (evse_key, local_date)
 where expected.seconds is distinct from found.seconds
+    or found.misplaced_count > 0
 
 union all
 
 select
     evse_key,
     local_date,
+    null,
     null,
     null
 from of_today
