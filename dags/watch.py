@@ -1,6 +1,7 @@
 """`watch_feeds`: fails loudly when a feed has been silent for longer than its `alert_after_minutes`. Kind: **now**.
 
-One task per file in `config/cpos/`, every five minutes. Feeds that only hand over files, have ended, or were never collected are skipped.
+One task per file in `config/cpos/`, every five minutes. Feeds that only hand over files or have ended are skipped. A new feed is
+expected from the first time on that it is watched: also one whose CPO sends by itself and never does.
 
 **When a task fails**: its log names the last contact, why the feed failed last, and what to do ("A feed is silent" in docs/runbook.md). What is not collected
 now is gone. The task is green again by itself once the feed is heard; a failed run needs no clearing.
@@ -36,9 +37,7 @@ with DAG(
 
         health = watch_feed(cpo_id, datetime.now(UTC))
         if health is None:
-            raise AirflowSkipException(
-                f"{cpo_id} is not watched: it hands over files, has ended, or was never collected"
-            )
+            raise AirflowSkipException(f"{cpo_id} is not watched: it hands over files, or has ended")
         return health
 
     for each_cpo in cpo_ids():

@@ -20,7 +20,7 @@ class SilentFeedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FeedHealth:
-    """One feed as the collector knows it. ``registered_at``: when something first tried to collect from it; ``None``: never.
+    """One feed as the collector knows it. ``registered_at``: when it was first collected from, or watched; ``None``: never.
 
     The counts are of now: records that still stand in the quarantine, EVSEs in a word that no profile maps, EVSEs that vanished.
     """
@@ -98,14 +98,14 @@ def is_watched(config: CpoConfig, now: datetime) -> bool:
 
 
 def silence(health: FeedHealth, config: CpoConfig, now: datetime) -> str | None:
-    """Say why a feed counts as silent; ``None``: it does not. One that nothing has tried to collect from is not silent."""
+    """Say why a feed counts as silent; ``None``: it does not. One that nobody expects anything of yet is not silent."""
     limit = timedelta(minutes=config.feed.alert_after_minutes)
     last = health.last_contact_at
     since = last or health.registered_at
     if not is_watched(config, now) or since is None or now - since <= limit:
         return None
     if last is None:
-        said = f"{config.cpo_id}: no contact since the first attempt at {since:%Y-%m-%d %H:%M:%S%z}"
+        said = f"{config.cpo_id}: no contact since it was first expected, at {since:%Y-%m-%d %H:%M:%S%z}"
     else:
         said = (
             f"{config.cpo_id}: silent for {(now - last) // timedelta(minutes=1)} minutes (more than "
@@ -119,7 +119,7 @@ def silence(health: FeedHealth, config: CpoConfig, now: datetime) -> str | None:
 def describe(health: FeedHealth, config: CpoConfig, now: datetime) -> str:
     """One line for people."""
     if health.last_contact_at is None:
-        heard = "no contact yet" if health.registered_at else "never collected"
+        heard = "no contact yet" if health.registered_at else "not expected yet"
     else:
         minutes = (now - health.last_contact_at) // timedelta(minutes=1)
         heard = f"last contact {health.last_contact_at:%Y-%m-%d %H:%M:%S%z}, {minutes} minutes ago"

@@ -16,6 +16,7 @@ from ingestion.handover import import_waiting
 from ingestion.health import SilentFeedError, describe, is_watched, read_health, silence
 from ingestion.history import Imported
 from ingestion.model import FeedError
+from ingestion.writer import register_feed
 from warehouse.connection import Role, connect, var_dir
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ def watch_feed(cpo_id: str, now: datetime) -> str | None:
         return None
     with connect(Role.INGEST) as connection:
         health = read_health(connection, config, now)
+        if health.registered_at is None:
+            # Expected from now on: of a CPO that never sends anything nobody else would say so.
+            register_feed(connection, config)
+            health = read_health(connection, config, now)
     if reason := silence(health, config, now):
         raise SilentFeedError(reason)
-    return describe(health, config, now) if health.registered_at else None
+    return describe(health, config, now)

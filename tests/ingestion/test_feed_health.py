@@ -114,9 +114,13 @@ def test_the_task_fails_and_the_command_ends_with_1_when_a_feed_is_silent(
     )
     now = datetime.now(UTC)
     assert watch_feed("tidewater", now) is None
-    assert watch_feed("wattle", now) is None
     assert main(["health"]) == 0
-    assert "wattle: ok, never collected" in capsys.readouterr().out
+    assert "wattle: ok, not expected yet" in capsys.readouterr().out
+    # One that never sends is expected from the first time on that it is watched.
+    assert "wattle: ok, no contact yet" in (watch_feed("wattle", now) or "")
+    assert watch_feed("wattle", now + timedelta(minutes=29)) is not None
+    with pytest.raises(SilentFeedError, match="wattle: no contact since it was first expected, at 20"):
+        watch_feed("wattle", now + timedelta(minutes=31))
     with connect(Role.INGEST) as connection:
         writer = Writer(connection, polled_config("wattle"))
         at = now - timedelta(minutes=29)

@@ -492,7 +492,7 @@ def test_a_platform_that_never_sends_is_silent_since_the_receiver_first_asked_fo
     limit = health.registered_at + timedelta(minutes=config.feed.alert_after_minutes)
     assert silence(health, config, limit) is None
     assert (silence(health, config, limit + timedelta(seconds=1)) or "").startswith(
-        f"ocpi_98: no contact since the first attempt at {health.registered_at:%Y-%m-%d %H:%M:%S%z}"
+        f"ocpi_98: no contact since it was first expected, at {health.registered_at:%Y-%m-%d %H:%M:%S%z}"
     )
 
 
