@@ -7,7 +7,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -206,24 +206,33 @@ def test_excluded_time_equals_a_walk_through_every_second_however_entries_and_st
     changes += [(evse_id, "out_of_order", START) for evse_id in ZONES]
     entries: dict[str, Entry] = {}
     runs = []
+    taken: Counter[Any] = Counter()
     first: list[Any] = []
     for part in range(4):
-        # The last time it is the register alone that has something new.
+        # The last time the register alone has something new.
         if part < 3:
             write(changes[part::3], [(START, END - timedelta(hours=30)), (END - timedelta(hours=29), END)])
         # New entries, and others for which something else is said now: an EVSE, a time, a category, a decision.
-        said = [f"X-{number}" for number in range(part * 25, part * 25 + 25)] + chance.sample(
-            sorted(entries), k=part * 10
-        )
-        entries |= {exclusion_id: random_entry(chance, exclusion_id) for exclusion_id in said}
+        if part < 3:
+            said = [f"X-{number}" for number in range(part * 25, part * 25 + 25)]
+            said += chance.sample(sorted(entries), k=part * 10)
+            entries |= {exclusion_id: random_entry(chance, exclusion_id) for exclusion_id in said}
+        else:
+            # One that excluded something is now a second of another EVSE: only what it said before tells where it was.
+            evse_id, _, _, _, _, moved = next(key for key in sorted(+taken) if key[1].day == 30)
+            elsewhere = next(other for other in ZONES if other != evse_id)
+            said = [moved]
+            entries[moved] = replace(
+                entries[moved], evse_id=elsewhere, excluded_from=END - timedelta(seconds=1), excluded_until=END
+            )
         enter(tmp_path, [entries[exclusion_id] for exclusion_id in said])
         runs.append(transform())
         covered: Counter[Any] = Counter()
-        taken: Counter[Any] = Counter()
+        taken = Counter()
         for *key, is_excluded in walk(list(entries.values())):
             covered[tuple(key)] += 1
             taken[tuple(key)] += is_excluded
-        assert len(covered) > 20 * (part + 1)
+        assert len(covered) > 20 * min(part + 1, 3)
         assert excluded() == (covered, +taken)
         first = first or [as_it_stands()]
     assert [run.is_full_refresh for run in runs] == [True, False, False, False]
