@@ -9,7 +9,7 @@
     '{{ modules.datetime.datetime.fromisoformat(told).replace(microsecond=0).isoformat() }}'::timestamptz
 {%- endmacro %}
 
-{# The second in which an instant lies. `date_bin` costs a fifth of `date_trunc`. -#}
+{# The second in which an instant lies. `date_bin` is arithmetic; `date_trunc` takes the instant apart by the calendar first. -#}
 {% macro whole_second(instant) -%}
     date_bin('1 second', {{ instant }}, timestamptz 'epoch')
 {%- endmacro %}
